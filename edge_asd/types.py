@@ -1,0 +1,100 @@
+"""What passes between the stages: blocks, windows, engine outputs, scores and alarm events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureSpec:
+    """How a window becomes a log-mel spectrogram; the one place for these numbers on both sides.
+
+    Source: TFSTgram OS-SCL (log-mel with Slaney scale and norm, centred frames with zero padding).
+    """
+
+    sample_rate_hz: int = 16_000
+    window_samples: int = 160_000
+    n_fft: int = 2_048
+    hop_samples: int = 512
+    n_mels: int = 128
+    f_min_hz: float = 0.0
+    f_max_hz: float = 8_000.0
+    power_floor: float = 1e-10
+
+    @property
+    def n_frames(self) -> int:
+        """STFT columns of a window with centred frames."""
+        return 1 + self.window_samples // self.hop_samples
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """What one channel of a sound card or clip delivers at once.
+
+    samples: (n,) float32 in -1..1 at 16 kHz.
+    end_monotonic_s, end_utc_s: when the last sample was heard (POSIX seconds for UTC); for recordings, the position in
+    the sound counted from the start of play.
+    lost_samples: how many samples are missing between the block before and this one; above 0 it is a gap.
+    """
+
+    samples: FloatArray
+    end_monotonic_s: float
+    end_utc_s: float
+    lost_samples: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The sound that the model looks at, never spanning a gap.
+
+    wave: (window_samples,) float32, read-only.
+    fresh_samples: how many of its newest samples no earlier window held (all of them after a start or a gap).
+    coverage: share, 0..1, of the sound since the end of the window before that was heard (1.0 without losses).
+    """
+
+    wave: FloatArray
+    end_monotonic_s: float
+    end_utc_s: float
+    fresh_samples: int
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOutputs:
+    """What the network says of a batch: embedding (B, 128) of unit length, cosine (B, classes) to every class weight."""
+
+    embedding: FloatArray
+    cosine: FloatArray
+
+
+class MachineState(str, Enum):
+    """What is known of a machine now. `warning`: above the threshold, but not yet for the on-delay."""
+
+    LEARNING = "learning"
+    NORMAL = "normal"
+    WARNING = "warning"
+    ALARM = "alarm"
+    SENSOR_FAULT = "sensor_fault"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmEvent:
+    """One step of one alarm's life; `alarm_id` is the same from `new` to `end`.
+
+    duration_s: from the first score above the threshold to this event.
+    """
+
+    kind: Literal["new", "update", "end"]
+    alarm_id: str
+    began_utc_s: float
+    duration_s: float
+    score: float
+    peak_score: float
+    threshold: float
