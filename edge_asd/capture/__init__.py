@@ -1,0 +1,1 @@
+"""A sound card or recorded clips in, blocks of samples at 16 kHz out."""
