@@ -1,0 +1,1 @@
+"""The commands of `edge-asd`, one file each: arguments in, exit code out."""

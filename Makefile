@@ -1,0 +1,58 @@
+# Every target sets up what it needs. PYTHON names the interpreter that .venv is made with (3.10 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+TEST_PACKAGES := mosquitto pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins
+
+.PHONY: help demo test test-slow check bench package clean
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+demo: .venv/.device ## two motors, healthy and then damaged, from sound to alarms on MQTT, with a report
+	$(BIN)/python -m examples.demo
+
+test: .venv/.workstation .venv/.system-test ## all fast tests; installs Mosquitto and PulseAudio where it may
+	$(BIN)/python -m pytest
+
+test-slow: .venv/.workstation .venv/.system-test ## the long tests
+	$(BIN)/python -m pytest -m slow --timeout 1800
+
+check: .venv/.workstation ## ruff, mypy --strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy edge_asd train export
+	$(BIN)/lint-imports
+
+bench: .venv/.workstation ## latency and daemon figures of this machine
+	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.daemon
+
+package: .venv/.device ## the wheel of the device part, in dist/
+	$(PIP) 'build>=1.2,<2'
+	$(BIN)/python -m build --wheel --outdir dist .
+
+clean: ## remove .venv and build products
+	rm -rf .venv build dist *.egg-info
+
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); expected Python 3.10 or newer: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  sh .ci/install-packages.sh "python$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
+	$(PYTHON) -m venv .venv
+	$(PIP) --upgrade pip
+
+# The device part: no torch. The example runs on it.
+.venv/.device: setup.cfg pyproject.toml | .venv/bin/pip
+	$(PIP) --editable '.[openvino,onnxruntime,demo]'
+	@touch $@
+
+# The workstation part on top: training, export, tests, checks.
+.venv/.workstation: .venv/.device
+	$(PIP) --editable '.[train,export,test,check]'
+	@touch $@
+
+# Real servers for the tests. Tests whose server is missing skip and say so.
+.venv/.system-test: | .venv/bin/pip
+	@sh .ci/install-packages.sh $(TEST_PACKAGES) || echo "tests that need them will skip" >&2
+	@touch $@

@@ -1,0 +1,39 @@
+"""Command line in, exit code out: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from edge_asd import __version__
+from edge_asd.commands import bundle, check_config, devices, run, score, watch
+from edge_asd.errors import EdgeAsdError
+
+_DESCRIPTION = "Hear machines fail before they do: anomaly scores and alarms from the sound of machines."
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edge-asd", description=_DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"edge-asd {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (run, watch, score, check_config, devices, bundle):
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; errors that the user can act on become one message and their exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except EdgeAsdError as error:
+        print(f"edge-asd: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of stdout has gone (as with `| head`): nothing left to say
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""`edge-asd run`: a device's configuration in, the daemon until it is stopped."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from edge_asd.config import load_config
+from edge_asd.daemon import Daemon
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the parser of `edge-asd`."""
+    parser = subparsers.add_parser(
+        "run",
+        help="listen, score and publish until stopped",
+        description="Listen to the machines of a device, publish scores and alarms over MQTT until SIGTERM or SIGINT; "
+        "with recorded clips alone, until they end.",
+    )
+    parser.add_argument("--config", type=Path, required=True, metavar="DEVICE.yaml", help="the device's configuration")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the daemon; 0 after a clean stop."""
+    config = load_config(arguments.config)
+    logging.basicConfig(level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with Daemon(config) as daemon:
+
+        def stop(_signal: int, _frame: FrameType | None) -> None:
+            daemon.request_stop()
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        daemon.run()
+    return 0

@@ -1,0 +1,81 @@
+"""Blocks from the capture threads in, the blocks of one machine at a time out, within a bound a machine."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+
+from edge_asd.types import Block
+
+
+class Inbox:
+    """Where sound waits to be scored.
+
+    A live source never waits: when its machine's inbox is full, the oldest block is dropped, counted, and becomes a gap
+    ahead of the block after it. A recording waits until there is room, so nothing of it is lost.
+
+    Args:
+        machines: how many machines, numbered from 0.
+        max_samples: bound of what waits for one machine.
+    """
+
+    def __init__(self, *, machines: int, max_samples: int) -> None:
+        self._waiting: list[deque[Block]] = [deque() for _ in range(machines)]
+        self._samples = [0] * machines
+        self._open = [True] * machines
+        self._max_samples = max_samples
+        self._changed = threading.Condition()
+        self._turn = 0
+        self.dropped_samples = [0] * machines
+
+    def put(self, machine: int, block: Block, *, live: bool) -> bool:
+        """Add a block; False when the inbox was closed and nobody will read it."""
+        with self._changed:
+            while not live and self._open[machine] and self._samples[machine] >= self._max_samples:
+                self._changed.wait()
+            if not self._open[machine]:
+                return False
+            waiting = self._waiting[machine]
+            waiting.append(block)
+            self._samples[machine] += block.samples.size
+            while self._samples[machine] > self._max_samples and len(waiting) > 1:
+                self._drop_oldest(machine)
+            self._changed.notify_all()
+            return True
+
+    def _drop_oldest(self, machine: int) -> None:
+        waiting = self._waiting[machine]
+        dropped = waiting.popleft()
+        self._samples[machine] -= dropped.samples.size
+        self.dropped_samples[machine] += dropped.samples.size
+        lost_samples = waiting[0].lost_samples + dropped.lost_samples + dropped.samples.size
+        waiting[0] = replace(waiting[0], lost_samples=lost_samples)
+
+    def take(self, timeout_s: float) -> tuple[int, Sequence[Block]] | None:
+        """All that waits for the next machine in turn; None after `timeout_s` without sound or when all is done."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: any(self._waiting) or self.done, timeout_s):
+                return None
+            for step in range(len(self._waiting)):
+                machine = (self._turn + step) % len(self._waiting)
+                if self._waiting[machine]:
+                    blocks = tuple(self._waiting[machine])
+                    self._waiting[machine].clear()
+                    self._samples[machine] = 0
+                    self._turn = machine + 1
+                    self._changed.notify_all()
+                    return machine, blocks
+            return None
+
+    def end(self, machine: int) -> None:
+        """No more sound of this machine will come; what waits can still be taken."""
+        with self._changed:
+            self._open[machine] = False
+            self._changed.notify_all()
+
+    @property
+    def done(self) -> bool:
+        """Whether every machine has ended and nothing waits."""
+        return not any(self._open) and not any(self._waiting)

@@ -1,0 +1,84 @@
+"""Blocks waiting to be scored: bounded, fair, and honest about what was dropped."""
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_asd.inbox import Inbox
+from edge_asd.types import Block
+
+
+def block(n_samples: int, lost_samples: int = 0) -> Block:
+    return Block(samples=np.zeros(n_samples, np.float32), end_monotonic_s=0.0, end_utc_s=0.0, lost_samples=lost_samples)
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 5)), min_size=1, max_size=60), st.integers(1, 100))
+def test_every_live_sample_is_heard_or_counted_as_lost(sizes: list[tuple[int, int]], max_samples: int) -> None:
+    """What a full inbox drops stands as lost samples ahead of what is left, and in the counter."""
+    inbox = Inbox(machines=1, max_samples=max_samples)
+    for n_samples, lost_samples in sizes:
+        inbox.put(0, block(n_samples, lost_samples), live=True)
+    taken = inbox.take(0)
+    assert taken is not None
+    _, blocks = taken
+    heard = sum(b.samples.size for b in blocks)
+    lost = sum(b.lost_samples for b in blocks)
+    assert sum(n + gap for n, gap in sizes) == heard + lost
+    assert sum(gap for _, gap in sizes) + inbox.dropped_samples[0] == lost
+    assert len(blocks) == 1 or heard <= max_samples
+
+
+def test_machines_take_turns() -> None:
+    """A machine that always has sound does not keep the others waiting."""
+    inbox = Inbox(machines=3, max_samples=100)
+    order = []
+    for machine in (0, 1, 2):
+        inbox.put(machine, block(10), live=True)
+    for _ in range(3):
+        taken = inbox.take(0)
+        assert taken is not None
+        order.append(taken[0])
+        inbox.put(0, block(10), live=True)
+    assert sorted(order) == [0, 1, 2]
+
+
+def test_a_recording_waits_until_there_is_room() -> None:
+    """Nothing of a recording is dropped: its thread waits, and goes on when the inbox was emptied."""
+    inbox = Inbox(machines=1, max_samples=20)
+
+    def play() -> None:
+        for _ in range(10):
+            inbox.put(0, block(10), live=False)
+        inbox.end(0)
+
+    player = threading.Thread(target=play, daemon=True)
+    player.start()
+    heard = 0
+    while not inbox.done:
+        taken = inbox.take(5)
+        if taken is not None:
+            heard += sum(b.samples.size for b in taken[1])
+    player.join(5)
+    assert heard == 100
+    assert inbox.dropped_samples == [0]
+
+
+def test_a_waiting_recording_is_released_by_the_end() -> None:
+    """Ending a machine wakes the thread that waits for room, and tells it that nobody reads any more."""
+    inbox = Inbox(machines=1, max_samples=10)
+    inbox.put(0, block(10), live=False)
+    answers: list[bool] = []
+    player = threading.Thread(target=lambda: answers.append(inbox.put(0, block(10), live=False)), daemon=True)
+    player.start()
+    inbox.end(0)
+    player.join(5)
+    assert answers == [False]
+
+
+@pytest.mark.parametrize("timeout_s", [0, 0.01])
+def test_no_sound_is_no_blocks(timeout_s: float) -> None:
+    """Without sound, take ends after its time with nothing."""
+    assert Inbox(machines=1, max_samples=10).take(timeout_s) is None
