@@ -1,0 +1,1 @@
+"""The workstation side: recordings in, trained checkpoints out; run from a checkout."""

@@ -1,0 +1,155 @@
+"""A trained network with all that is known of it in, one file out, and back; nothing in it is executed."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_asd.errors import EdgeAsdError
+from edge_asd.types import FeatureSpec
+from train.network import Network, NetworkSpec
+
+CHECKPOINT_NAME = "checkpoint.pt"
+_FORMAT = "edge_asd checkpoint"
+_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Which files of the data folder served for what; paths as metadata.csv spells them.
+
+    train: fitted on. validation: healthy, chose the checkpoint kept and may fit thresholds.
+    held_out: healthy, untouched until the test. anomaly: damaged, of a trained class, for the test alone.
+    """
+
+    train: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
+    anomaly: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A network in evaluation mode (EMA weights where it was trained here) and its history.
+
+    classes: `TYPE/ID` in the order of the cosine outputs. training: the settings of the run; empty where unknown.
+    """
+
+    network: Network
+    spec: NetworkSpec
+    classes: tuple[str, ...]
+    feature_spec: FeatureSpec = field(default_factory=FeatureSpec)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    split: Split = field(default_factory=Split)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the checkpoint to a temporary file beside `path` and rename it into place.
+
+    Raises:
+        EdgeAsdError: the number of classes does not fit the network, or the file cannot be written.
+    """
+    if len(checkpoint.classes) != checkpoint.spec.n_classes:
+        raise EdgeAsdError(
+            f"{len(checkpoint.classes)} class names for a network of {checkpoint.spec.n_classes} classes; "
+            "expected one name a class, in the order of its outputs"
+        )
+    content = {
+        "format": _FORMAT,
+        "schema": _SCHEMA,
+        "spec": {**dataclasses.asdict(checkpoint.spec), "branches": list(checkpoint.spec.branches)},
+        "feature_spec": dataclasses.asdict(checkpoint.feature_spec),
+        "classes": list(checkpoint.classes),
+        "training": dict(checkpoint.training),
+        "metrics": dict(checkpoint.metrics),
+        "split": {side: list(files) for side, files in dataclasses.asdict(checkpoint.split).items()},
+        "state": {name: value.detach().cpu() for name, value in checkpoint.network.state_dict().items()},
+    }
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        torch.save(content, temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports an unwritable file as RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise EdgeAsdError(
+            f"{path}: the checkpoint cannot be written: {error}; give a folder that is writable"
+        ) from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint from its file or from the folder of its run.
+
+    Raises:
+        EdgeAsdError: there is none, it is not one of ours, or weights are missing or extra.
+    """
+    file = path / CHECKPOINT_NAME if path.is_dir() else path
+    if not file.is_file():
+        raise EdgeAsdError(
+            f"{file}: no checkpoint there; expected the file or run folder that python -m train.fit wrote"
+        )
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise EdgeAsdError(f"{file}: not a readable checkpoint: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise EdgeAsdError(
+            f"{file}: not a checkpoint of this project; "
+            "python -m train.import_checkpoint turns a published checkpoint into one"
+        )
+    if content.get("schema") != _SCHEMA:
+        raise EdgeAsdError(f"{file}: checkpoint schema {content.get('schema')}; this version reads {_SCHEMA}")
+    try:
+        spec = NetworkSpec(**{**content["spec"], "branches": tuple(content["spec"]["branches"])})
+        feature_spec = FeatureSpec(**content["feature_spec"])
+        split = Split(**{side: tuple(files) for side, files in content["split"].items()})
+        classes, training, metrics = tuple(content["classes"]), content["training"], content["metrics"]
+        state = content["state"]
+    except (KeyError, TypeError) as error:
+        raise EdgeAsdError(
+            f"{file}: the checkpoint's description is incomplete or foreign: {error}; train it anew"
+        ) from error
+    network = Network(spec, feature_spec)
+    load_state(network, state, source=str(file))
+    return Checkpoint(
+        network=network.eval(),
+        spec=spec,
+        classes=classes,
+        feature_spec=feature_spec,
+        training=training,
+        metrics=metrics,
+        split=split,
+    )
+
+
+def load_state(network: Network, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Load weights and buffers into the network, all of them or none.
+
+    source: where they came from, for the message.
+
+    Raises:
+        EdgeAsdError: names that are missing or extra, or shapes that do not fit.
+    """
+    expected = network.state_dict()
+    missing = sorted(expected.keys() - state.keys())
+    extra = sorted(state.keys() - expected.keys())
+    misfits = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in sorted(expected.keys() & state.keys())
+        if state[name].shape != expected[name].shape
+    ]
+    faults = [
+        f"{what}: {', '.join(names)}"
+        for what, names in (("missing", missing), ("extra", extra), ("of another shape", misfits))
+        if names
+    ]
+    if faults:
+        raise EdgeAsdError(f"{source}: weights do not fit the network of its description; {'; '.join(faults)}")
+    network.load_state_dict(dict(state))
