@@ -1,0 +1,210 @@
+"""The model bundle: a NAME-VERSION.asd file in, verified models, manifest, golden values and model card out."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from edge_asd.bundle.archive import MAX_BUNDLE_BYTES, Archive, read_sealed, sealed_zip, write_durably
+from edge_asd.bundle.golden import Golden, golden_from_npz, golden_limit_bytes, npz_from_golden
+from edge_asd.bundle.manifest import (
+    EMBEDDING_SIZE,
+    SCHEMA_VERSION,
+    ClassFigures,
+    FileEntry,
+    GoldenTolerance,
+    Manifest,
+    Metrics,
+    ModelDescription,
+    ParityFigures,
+    Precision,
+    ScorerSpec,
+    TensorSpec,
+    Threshold,
+    Tolerance,
+    tensor_specs,
+)
+from edge_asd.errors import BundleError
+
+__all__ = [
+    "EMBEDDING_SIZE",
+    "SCHEMA_VERSION",
+    "Bundle",
+    "ClassFigures",
+    "FileEntry",
+    "Golden",
+    "GoldenTolerance",
+    "Manifest",
+    "Metrics",
+    "ModelDescription",
+    "ParityFigures",
+    "Precision",
+    "ScorerSpec",
+    "TensorSpec",
+    "Threshold",
+    "Tolerance",
+    "open_bundle",
+    "tensor_specs",
+    "write_bundle",
+]
+
+_MANIFEST = "manifest.json"
+_MODELS: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+_GOLDEN = "golden.npz"
+_CARD = "MODEL_CARD.md"
+_NAMES = (_MANIFEST, *_MODELS.values(), _GOLDEN, _CARD)
+
+_MAX_TEXT_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Bundle:
+    """A bundle whose every byte has been verified.
+
+    path: where it was read from. sha256: hex digest of the whole file. model_card: Markdown.
+    """
+
+    manifest: Manifest
+    path: Path
+    sha256: str
+    golden: Golden
+    model_card: str
+    _models: dict[Precision, bytes] = field(repr=False)
+
+    def onnx_model(self, precision: Precision) -> bytes:
+        """The network as a serialized ONNX model: inputs wave and log_mel, outputs embedding and cosine."""
+        return self._models[precision]
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Read a bundle whole and verify it: seal, bounds, schema, hash of each file, golden values.
+
+    Raises:
+        BundleError: it is absent, truncated, altered, foreign, beyond the bounds, or of a newer schema.
+    """
+    return _bundle_from_bytes(read_sealed(path), path)
+
+
+def write_bundle(
+    path: Path,
+    description: ModelDescription,
+    *,
+    onnx_fp32: bytes,
+    onnx_int8: bytes,
+    golden: Golden,
+    model_card: str,
+) -> Bundle:
+    """Write a bundle, durably and deterministically, once it has been verified as a device would verify it.
+
+    Raises:
+        BundleError: what was given does not make a bundle that a device would accept; nothing is written.
+    """
+    contents = {
+        _MODELS["fp32"]: onnx_fp32,
+        _MODELS["int8"]: onnx_int8,
+        _GOLDEN: npz_from_golden(golden),
+        _CARD: model_card.encode("utf-8"),
+    }
+    entries = {
+        name: FileEntry(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
+        for name, content in contents.items()
+    }
+    manifest = Manifest(**{name: getattr(description, name) for name in ModelDescription.model_fields}, files=entries)
+    text = manifest.model_dump_json(indent=2) + "\n"
+    data = sealed_zip({_MANIFEST: text.encode("utf-8"), **contents})
+    bundle = _bundle_from_bytes(data, path)
+    write_durably(path, data)
+    return bundle
+
+
+def _bundle_from_bytes(data: bytes, path: Path) -> Bundle:
+    where = str(path)
+    archive = Archive(data, where=where)
+    manifest = _manifest(archive.read(_MANIFEST, limit_bytes=_MAX_TEXT_BYTES), where=f"{where}: {_MANIFEST}")
+    _check_names(archive, manifest, where)
+    models = {
+        precision: _verified(archive, manifest, name, MAX_BUNDLE_BYTES, where) for precision, name in _MODELS.items()
+    }
+    golden_limit = golden_limit_bytes(manifest.feature_spec, len(manifest.classes))
+    golden = golden_from_npz(
+        _verified(archive, manifest, _GOLDEN, golden_limit, where),
+        spec=manifest.feature_spec,
+        n_classes=len(manifest.classes),
+        where=f"{where}: {_GOLDEN}",
+    )
+    card = _verified(archive, manifest, _CARD, _MAX_TEXT_BYTES, where)
+    try:
+        model_card = card.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BundleError(
+            f"{where}: {_CARD} is not UTF-8 ({error}); expected Markdown text; export it again"
+        ) from error
+    return Bundle(
+        manifest=manifest,
+        path=path,
+        sha256=hashlib.sha256(data).hexdigest(),
+        golden=golden,
+        model_card=model_card,
+        _models=models,
+    )
+
+
+class _SchemaVersion(BaseModel):
+    """The one key that a manifest of any schema has."""
+
+    schema_version: int
+
+
+def _manifest(text: bytes, *, where: str) -> Manifest:
+    try:
+        version = _SchemaVersion.model_validate_json(text).schema_version
+        if version > SCHEMA_VERSION:
+            raise BundleError(
+                f"{where}: is of schema version {version}; this edge-asd reads version {SCHEMA_VERSION}; "
+                "update edge-asd, or export the model with the exporter of this version"
+            )
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        found = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc']) or 'the document'}: {fault['msg']}"
+            for fault in error.errors(include_url=False, include_context=False)[:5]
+        )
+        raise BundleError(
+            f"{where}: {error.error_count()} fault(s): {found}; expected a manifest of schema version "
+            f"{SCHEMA_VERSION}; export the model again"
+        ) from error
+
+
+def _check_names(archive: Archive, manifest: Manifest, where: str) -> None:
+    expected = ", ".join(_NAMES)
+    for held_by, names in (("the archive", set(archive.names)), (_MANIFEST, {_MANIFEST, *manifest.files})):
+        strangers = sorted(names - set(_NAMES))
+        if strangers:
+            raise BundleError(
+                f"{where}: {held_by} names {', '.join(map(repr, strangers))}, which no bundle has; expected "
+                f"{expected}; this is not a bundle to trust: get it again from its source"
+            )
+        missing = sorted(set(_NAMES) - names)
+        if missing:
+            raise BundleError(f"{where}: {held_by} lacks {', '.join(missing)}; expected {expected}; export it again")
+
+
+def _verified(archive: Archive, manifest: Manifest, name: str, limit_bytes: int, where: str) -> bytes:
+    """One content, read no further than its stated size, whose SHA-256 is that of the manifest."""
+    entry = manifest.files[name]
+    if archive.size_bytes(name) != entry.size_bytes:
+        raise BundleError(
+            f"{where}: {name} has {archive.size_bytes(name)} bytes; the manifest states {entry.size_bytes}; "
+            "copy the bundle again or export it again"
+        )
+    content = archive.read(name, limit_bytes=limit_bytes)
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != entry.sha256:
+        raise BundleError(
+            f"{where}: {name} has SHA-256 {digest}; the manifest states {entry.sha256}; copy the bundle again or "
+            "export it again"
+        )
+    return content

@@ -1,0 +1,124 @@
+"""edge-asd bundle: a bundle file in, what it holds, or that every byte of it is sound, out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from edge_asd.bundle import Bundle, Manifest, Threshold, open_bundle
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command and its two actions."""
+    parser = subparsers.add_parser(
+        "bundle",
+        help="show or verify a model bundle",
+        description="Show what a model bundle (NAME-VERSION.asd) holds, or verify every byte of it. "
+        "Both exit 78 when the bundle is damaged, foreign or of a newer schema.",
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, dest="action")
+    for name, summary in (
+        ("show", "show name, version, classes, thresholds and figures, as a table or as JSON"),
+        ("verify", "verify seal, schema, hashes and golden values; print the file's SHA-256"),
+    ):
+        action = actions.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        action.add_argument("file", type=Path, metavar="FILE", help="the bundle, NAME-VERSION.asd")
+        action.set_defaults(run=run)
+        if name == "show":
+            wanted = action.add_mutually_exclusive_group()
+            wanted.add_argument("--json", action="store_true", help="print the manifest as JSON")
+            wanted.add_argument("--card", action="store_true", help="print the model card")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show or verify one bundle.
+
+    Raises:
+        BundleError: it does not verify.
+    """
+    bundle = open_bundle(arguments.file)
+    manifest = bundle.manifest
+    if arguments.action == "verify":
+        print(f"{arguments.file}: {manifest.name} {manifest.version} is sound, sha256 {bundle.sha256}")
+    elif arguments.json:
+        print(manifest.model_dump_json(indent=2))
+    elif arguments.card:
+        print(bundle.model_card)
+    else:
+        _show(bundle)
+    return 0
+
+
+def _show(bundle: Bundle) -> None:
+    console, manifest = Console(), bundle.manifest
+    console.print(f"[bold]{manifest.name} {manifest.version}[/bold], made {manifest.created_utc:%Y-%m-%d %H:%M} UTC")
+    console.print(f"sha256 {bundle.sha256}", highlight=False, soft_wrap=True)
+    sizes = ", ".join(f"{name} {entry.size_bytes / 1e6:.2f} MB" for name, entry in manifest.files.items())
+    console.print(sizes, highlight=False)
+    console.print(_threshold_table(manifest))
+    if manifest.metrics.parity:
+        console.print(_parity_table(manifest))
+    if manifest.metrics.test:
+        console.print(_test_table(manifest))
+
+
+def _threshold_table(manifest: Manifest) -> Table:
+    table = Table("class", title="Classes and thresholds", box=box.SIMPLE, title_justify="left")
+    for heading in ("threshold", "target/day", "method", "healthy clips"):
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for class_name in manifest.classes:
+        threshold = manifest.thresholds.get(class_name)
+        table.add_row(class_name, *(_threshold_cells(threshold) if threshold else ("none fitted", "", "", "0")))
+    return table
+
+
+def _threshold_cells(threshold: Threshold) -> tuple[str, str, str, str]:
+    pooled = f" of {threshold.n_clips_pooled} pooled" if threshold.n_clips_pooled > threshold.n_clips else ""
+    method = f"{threshold.method}, extrapolated" if threshold.extrapolated else threshold.method
+    return (
+        f"{threshold.threshold:.3f}",
+        f"{threshold.target_false_alarms_per_day:g}",
+        method,
+        f"{threshold.n_clips}{pooled}",
+    )
+
+
+def _parity_table(manifest: Manifest) -> Table:
+    table = Table("model", title="Parity with the trained network", box=box.SIMPLE, title_justify="left")
+    for heading in ("windows", "embedding cosine min", "mean", "score difference max", "mean"):
+        table.add_column(heading, justify="right")
+    for figures in manifest.metrics.parity:
+        table.add_row(
+            figures.precision,
+            str(figures.n_windows),
+            f"{figures.embedding_cosine_min:.5f}",
+            f"{figures.embedding_cosine_mean:.5f}",
+            f"{figures.score_difference_max:.4f}",
+            f"{figures.score_difference_mean:.4f}",
+        )
+    return table
+
+
+def _test_table(manifest: Manifest) -> Table:
+    table = Table("class", "model", title="Held-out test clips", box=box.SIMPLE, title_justify="left")
+    for heading in ("healthy", "above threshold", "damaged", "above threshold", "AUC"):
+        table.add_column(heading, justify="right")
+    for figures in manifest.metrics.test:
+        table.add_row(
+            figures.class_name,
+            figures.precision,
+            str(figures.n_normal),
+            _count(figures.normal_above_threshold),
+            str(figures.n_anomaly),
+            _count(figures.anomaly_above_threshold),
+            "" if figures.auc is None else f"{figures.auc:.3f}",
+        )
+    return table
+
+
+def _count(count: int | None) -> str:
+    return "" if count is None else str(count)
