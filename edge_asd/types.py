@@ -1,7 +1,8 @@
-"""What passes between the stages: blocks, windows, engine outputs, scores and alarm events."""
+"""What passes between the stages: blocks, windows, engine outputs, scores, alarm events and messages."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, TypeAlias
@@ -68,7 +69,11 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOutputs:
-    """What the network says of a batch: embedding (B, 128) of unit length, cosine (B, classes) to every class weight."""
+    """What the network says of a batch.
+
+    embedding: (B, 128) of unit length.
+    cosine: (B, classes), to every class weight.
+    """
 
     embedding: FloatArray
     cosine: FloatArray
@@ -98,3 +103,34 @@ class AlarmEvent:
     score: float
     peak_score: float
     threshold: float
+
+
+Leaf: TypeAlias = Literal["score", "state", "alarm", "health"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutgoingMessage:
+    """What the device has to say, before the spool numbers it.
+
+    machine: None where it is about the device itself (health).
+    payload: JSON object without `seq` and `historical`, which are known only later.
+    """
+
+    machine: str | None
+    leaf: Leaf
+    retain: bool
+    payload: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpooledMessage:
+    """A message committed to the spool; `row_id` grows from message to message over all machines.
+
+    payload: JSON object with its `seq`.
+    """
+
+    row_id: int
+    machine: str | None
+    leaf: Leaf
+    retain: bool
+    payload: Mapping[str, object]
