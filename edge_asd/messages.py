@@ -1,0 +1,185 @@
+"""What happened in, messages of the MQTT contract out: topics and payloads in one place."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+
+from edge_asd.errors import ConfigError
+from edge_asd.types import AlarmEvent, Leaf, MachineState, OutgoingMessage, SpooledMessage
+
+SCHEMA = 1
+ROOT = "edge_asd"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topics:
+    """The topics of one device.
+
+    Raises:
+        ConfigError: a name that cannot be part of a topic.
+    """
+
+    site: str
+    device: str
+
+    def __post_init__(self) -> None:
+        check_topic_name(self.site, where="site")
+        check_topic_name(self.device, where="device")
+
+    @property
+    def availability(self) -> str:
+        """The topic that holds `online`, `offline` (last will) or `stopped`."""
+        return f"{ROOT}/{self.site}/{self.device}/availability"
+
+    def of(self, machine: str | None, leaf: Leaf) -> str:
+        """The topic of a message about a machine, or about the device itself where machine is None."""
+        names = [ROOT, self.site, self.device, machine, leaf]
+        return "/".join(name for name in names if name is not None)
+
+
+def check_topic_name(name: str, *, where: str) -> None:
+    """Raises ConfigError for a name that cannot be one level of a topic."""
+    if not name or not name.isprintable() or set(name) & set("/+#*") or name.startswith("$") or name != name.strip():
+        raise ConfigError(
+            f"{where}: {name!r} cannot be part of an MQTT topic; expected a name without / + # *, without spaces "
+            "around it and not beginning with $, for instance hall-2"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelIdentity:
+    """The bundle that a message's figures come from."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """When something happened, by both clocks, and whether UTC could be trusted then."""
+
+    utc_s: float
+    monotonic_s: float
+    clock_synced: bool
+
+
+class Messages:
+    """Builds everything that a device says but its availability, each with the same envelope.
+
+    `seq` and the losses of a health message are added by the spool, `historical` by the publisher.
+    """
+
+    def __init__(self, *, model: ModelIdentity, boot_id: str) -> None:
+        self._model = asdict(model)
+        self._boot_id = boot_id
+
+    def score(
+        self,
+        machine: str,
+        at: Moment,
+        *,
+        score: float,
+        threshold: float,
+        coverage: float,
+        latency_ms: float,
+        engine: str,
+    ) -> OutgoingMessage:
+        """One window's anomaly score; latency_ms from the window's last sample to its score."""
+        payload = {
+            "score": round(score, 6),
+            "threshold": round(threshold, 6),
+            "coverage": round(coverage, 4),
+            "latency_ms": round(latency_ms, 3),
+            "engine": engine,
+        }
+        return self._message(machine, "score", at, payload, retain=False)
+
+    def state(
+        self,
+        machine: str,
+        at: Moment,
+        *,
+        state: MachineState,
+        previous: MachineState | None,
+        reason: str,
+        alarm_id: str | None,
+    ) -> OutgoingMessage:
+        """A machine's new state; previous is None after a start, alarm_id None while there is no alarm."""
+        payload = {
+            "state": state.value,
+            "previous": previous.value if previous else None,
+            "reason": reason,
+            "alarm_id": alarm_id,
+        }
+        return self._message(machine, "state", at, payload, retain=True)
+
+    def alarm(self, machine: str, at: Moment, event: AlarmEvent) -> OutgoingMessage:
+        """One step of an alarm; its `id` is the alarm's from `new` to `end`."""
+        payload = {
+            "event": event.kind,
+            "began_utc": _iso_utc(event.began_utc_s),
+            "duration_s": round(event.duration_s, 3),
+            "score": round(event.score, 6),
+            "peak_score": round(event.peak_score, 6),
+            "threshold": round(event.threshold, 6),
+        }
+        return self._message(machine, "alarm", at, payload, retain=False, message_id=event.alarm_id)
+
+    def health(
+        self,
+        at: Moment,
+        *,
+        versions: Mapping[str, str],
+        engine: str,
+        uptime_s: float,
+        clock_max_error_ms: float | None,
+        counters: Mapping[str, int],
+        spool: Mapping[str, int],
+    ) -> OutgoingMessage:
+        """The device's own state; the spool adds `drops`, what was lost since the health message before."""
+        payload = {
+            "versions": dict(versions),
+            "engine": engine,
+            "uptime_s": round(uptime_s, 1),
+            "clock": {"synced": at.clock_synced, "max_error_ms": clock_max_error_ms},
+            "counters": dict(counters),
+            "spool": dict(spool),
+        }
+        return self._message(None, "health", at, payload, retain=True)
+
+    def _message(
+        self,
+        machine: str | None,
+        leaf: Leaf,
+        at: Moment,
+        payload: Mapping[str, object],
+        *,
+        retain: bool,
+        message_id: str | None = None,
+    ) -> OutgoingMessage:
+        envelope = {
+            "schema": SCHEMA,
+            "id": message_id or str(uuid.uuid4()),
+            "boot_id": self._boot_id,
+            "time_utc": _iso_utc(at.utc_s),
+            "time_monotonic_s": round(at.monotonic_s, 3),
+            "clock_synced": at.clock_synced,
+            "model": self._model,
+        }
+        return OutgoingMessage(machine=machine, leaf=leaf, retain=retain, payload={**envelope, **payload})
+
+
+def payload_bytes(message: SpooledMessage, *, historical: bool) -> bytes:
+    """A spooled message as it goes over the wire."""
+    payload = {**message.payload, "historical": historical}
+    return json.dumps(payload, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _iso_utc(utc_s: float) -> str:
+    moment = datetime.fromtimestamp(utc_s, tz=timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

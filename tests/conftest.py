@@ -1,0 +1,168 @@
+"""Brokers for the tests: a real Mosquitto as a child process and an amqtt in a thread."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+
+def free_port():
+    """A TCP port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until_listening(port, timeout_s=10.0):
+    """Returns once the port takes connections."""
+    give_up_s = time.monotonic() + timeout_s
+    while time.monotonic() < give_up_s:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise TimeoutError(f"nothing listens on port {port} after {timeout_s} s")
+
+
+class Mosquitto:
+    """A Mosquitto of its own: nothing of the machine's is touched. It forgets all when it ends, as persistence is off.
+
+    `start` begins it (again, on the same port), `stop` ends it in order, `kill` at once.
+    """
+
+    host = "127.0.0.1"
+
+    def __init__(self, folder: Path, accounts: dict[str, str] | None = None):
+        self.port = free_port()
+        self._process = None
+        self._config = folder / f"mosquitto-{self.port}.conf"
+        self._log = folder / f"mosquitto-{self.port}.log"
+        lines = [f"listener {self.port} {self.host}", "persistence false", "max_queued_messages 0"]
+        if accounts:
+            passwords = folder / f"mosquitto-{self.port}.passwords"
+            passwords.write_text("".join(f"{user}:{password}\n" for user, password in accounts.items()))
+            passwords.chmod(0o600)
+            subprocess.run(["mosquitto_passwd", "-U", passwords], check=True)
+            lines += ["allow_anonymous false", f"password_file {passwords}"]
+        else:
+            lines += ["allow_anonymous true"]
+        self._config.write_text("\n".join(lines) + "\n")
+
+    @property
+    def url(self):
+        """The broker's address for a command line."""
+        return f"mqtt://{self.host}:{self.port}"
+
+    def start(self):
+        """Starts it and waits until it listens."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen([mosquitto_program(), "-c", self._config], stdout=log, stderr=log)
+        try:
+            wait_until_listening(self.port)
+        except TimeoutError:
+            raise RuntimeError(f"mosquitto does not listen:\n{self._log.read_text()}") from None
+
+    def stop(self):
+        """Ends it as a service manager would."""
+        self._end(subprocess.Popen.terminate)
+
+    def kill(self):
+        """Ends it as a power cut would."""
+        self._end(subprocess.Popen.kill)
+
+    def _end(self, how):
+        if self._process is not None:
+            how(self._process)
+            self._process.wait(10)
+            self._process = None
+
+
+def mosquitto_program():
+    """The path of the broker's program, or None; Debian keeps it where a user's PATH does not lead."""
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+
+
+@pytest.fixture
+def make_mosquitto(tmp_path):
+    """A function that makes brokers, not started yet; `accounts` (user to password) are optional."""
+    if mosquitto_program() is None:
+        pytest.skip("the program mosquitto is not installed (apt install mosquitto)")
+    made = []
+
+    def make(accounts=None):
+        made.append(Mosquitto(tmp_path, accounts))
+        return made[-1]
+
+    yield make
+    for broker in made:
+        broker.kill()
+
+
+@pytest.fixture
+def mosquitto(make_mosquitto):
+    """A running Mosquitto without accounts: host, port, url, start(), stop(), kill()."""
+    broker = make_mosquitto()
+    broker.start()
+    return broker
+
+
+class AmqttBroker:
+    """An amqtt broker in a thread: host, port, url, start(), stop()."""
+
+    host = "127.0.0.1"
+
+    def __init__(self):
+        self.port = free_port()
+        self._loop = None
+        self._thread = None
+
+    @property
+    def url(self):
+        """The broker's address for a command line."""
+        return f"mqtt://{self.host}:{self.port}"
+
+    def start(self):
+        """Starts it and waits until it listens."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._broker = self._on_loop(self._make())
+        self._on_loop(self._broker.start())
+        wait_until_listening(self.port)
+
+    def stop(self):
+        """Ends it in order."""
+        if self._thread is not None:
+            self._on_loop(self._broker.shutdown())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(10)
+            self._thread = None
+
+    async def _make(self):
+        from amqtt.broker import Broker
+        from amqtt.contexts import BrokerConfig, ListenerConfig
+
+        return Broker(
+            BrokerConfig(
+                listeners={"default": ListenerConfig(bind=f"{self.host}:{self.port}")},
+                plugins={"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+            )
+        )
+
+    def _on_loop(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+
+
+@pytest.fixture
+def amqtt_broker():
+    """A running amqtt broker without accounts."""
+    pytest.importorskip("amqtt", reason="amqtt is not installed (pip install amqtt)")
+    broker = AmqttBroker()
+    broker.start()
+    yield broker
+    broker.stop()
