@@ -1,14 +1,20 @@
-"""Brokers for the tests: a real Mosquitto as a child process and an amqtt in a thread."""
+"""Brokers and subscribers for the tests: a real Mosquitto as a child process and an amqtt in a thread."""
 
 import asyncio
+import json
+import os
 import shutil
 import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 
 def free_port():
@@ -30,19 +36,23 @@ def wait_until_listening(port, timeout_s=10.0):
 
 
 class Mosquitto:
-    """A Mosquitto of its own: nothing of the machine's is touched. It forgets all when it ends, as persistence is off.
+    """A Mosquitto of its own: nothing of the machine's is touched.
 
-    `start` begins it (again, on the same port), `stop` ends it in order, `kill` at once.
+    `start` begins it (again, on the same port), `stop` ends it in order, `kill` at once. It keeps what it holds over a
+    `stop` where persistent, else it forgets everything.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, folder: Path, accounts: dict[str, str] | None = None):
+    def __init__(self, folder: Path, *, accounts: dict[str, str] | None = None, persistent: bool = False):
         self.port = free_port()
         self._process = None
         self._config = folder / f"mosquitto-{self.port}.conf"
         self._log = folder / f"mosquitto-{self.port}.log"
-        lines = [f"listener {self.port} {self.host}", "persistence false", "max_queued_messages 0"]
+        lines = [f"listener {self.port} {self.host}", "max_queued_messages 0"]
+        lines += ["persistence true", f"persistence_location {folder}/"] if persistent else ["persistence false"]
+        if os.geteuid() == 0:
+            lines += ["user root"]  # else it becomes a user who cannot read the test's folder
         if accounts:
             passwords = folder / f"mosquitto-{self.port}.passwords"
             passwords.write_text("".join(f"{user}:{password}\n" for user, password in accounts.items()))
@@ -89,13 +99,13 @@ def mosquitto_program():
 
 @pytest.fixture
 def make_mosquitto(tmp_path):
-    """A function that makes brokers, not started yet; `accounts` (user to password) are optional."""
+    """A function that makes brokers, not started yet; its keywords are those of Mosquitto."""
     if mosquitto_program() is None:
         pytest.skip("the program mosquitto is not installed (apt install mosquitto)")
     made = []
 
-    def make(accounts=None):
-        made.append(Mosquitto(tmp_path, accounts))
+    def make(**settings):
+        made.append(Mosquitto(tmp_path, **settings))
         return made[-1]
 
     yield make
@@ -166,3 +176,68 @@ def amqtt_broker():
     broker.start()
     yield broker
     broker.stop()
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One message as a subscriber got it; payload is the decoded JSON, or the text where it is none."""
+
+    topic: str
+    payload: object
+    retained: bool
+
+    @property
+    def leaf(self):
+        """The last level of the topic."""
+        return self.topic.rsplit("/", 1)[1]
+
+
+class Subscriber:
+    """Listens to everything below edge_asd/ with QoS 1, and comes back when the broker does."""
+
+    def __init__(self, broker, *, client_id: str, durable: bool):
+        self.heard: list[Heard] = []
+        self._news = threading.Condition()
+        self._subscribed = threading.Event()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=not durable)
+        self._client.reconnect_delay_set(0.05, 0.2)
+        self._client.on_connect = lambda client, *_: client.subscribe("edge_asd/#", qos=1)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = self._on_message
+        self._client.connect(broker.host, broker.port)
+        self._client.loop_start()
+        if not self._subscribed.wait(10):
+            raise TimeoutError("the broker did not confirm the subscription")
+
+    def wait_for(self, enough: Callable[[list[Heard]], bool], timeout_s: float = 15.0) -> list[Heard]:
+        """Everything heard so far, as soon as it is enough."""
+        with self._news:
+            if not self._news.wait_for(lambda: enough(self.heard), timeout_s):
+                raise TimeoutError(f"not enough in {len(self.heard)} messages, the last of them {self.heard[-3:]}")
+            return list(self.heard)
+
+    def close(self):
+        """Ends the subscription."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_message(self, _client, _data, message):
+        text = message.payload.decode()
+        payload = json.loads(text) if text.startswith("{") else text
+        with self._news:
+            self.heard.append(Heard(topic=message.topic, payload=payload, retained=message.retain))
+            self._news.notify_all()
+
+
+@pytest.fixture
+def subscribe():
+    """A function that subscribes to a broker's edge_asd/# and returns the Subscriber."""
+    made = []
+
+    def make(broker, *, durable=False):
+        made.append(Subscriber(broker, client_id=f"test-{os.getpid()}-{len(made)}", durable=durable))
+        return made[-1]
+
+    yield make
+    for subscriber in made:
+        subscriber.close()

@@ -1,0 +1,148 @@
+"""The MQTT contract, frozen: whoever changes what goes over the wire changes this file and the schema number."""
+
+import json
+
+import pytest
+
+from edge_asd.errors import ConfigError
+from edge_asd.messages import Messages, ModelIdentity, Moment, Topics, check_topic_name, payload_bytes
+from edge_asd.types import AlarmEvent, MachineState, SpooledMessage
+
+MODEL = ModelIdentity(name="bldc", version="1.2.0", sha256="5e" * 32)
+AT = Moment(utc_s=1_767_225_599.9994, monotonic_s=4711.12345, clock_synced=True)
+MESSAGES = Messages(model=MODEL, boot_id="449fb65b-2493-48eb-ae22-8560a7b75584")
+ENVELOPE = """
+    "schema": 1, "seq": 17, "boot_id": "449fb65b-2493-48eb-ae22-8560a7b75584",
+    "time_utc": "2025-12-31T23:59:59.999Z", "time_monotonic_s": 4711.123, "clock_synced": true, "historical": false,
+    "model": {"name": "bldc", "version": "1.2.0",
+              "sha256": "5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e"}
+"""
+
+
+def over_the_wire(message):
+    """The payload as a subscriber decodes it, numbered 17 by the spool."""
+    spooled = SpooledMessage(
+        row_id=1,
+        machine=message.machine,
+        leaf=message.leaf,
+        retain=message.retain,
+        payload={**message.payload, "seq": 17},
+    )
+    return json.loads(payload_bytes(spooled, historical=False))
+
+
+def score():
+    return MESSAGES.score(
+        "fan", AT, score=-3.25, threshold=1.5, coverage=0.98765, latency_ms=12.34567, engine="openvino-int8"
+    )
+
+
+def state():
+    return MESSAGES.state(
+        "fan",
+        AT,
+        state=MachineState.ALARM,
+        previous=MachineState.WARNING,
+        reason="above the threshold for 10 s",
+        alarm_id="a1",
+    )
+
+
+def alarm():
+    event = AlarmEvent(
+        kind="update",
+        alarm_id="a1",
+        began_utc_s=1_767_225_500.0,
+        duration_s=99.9996,
+        score=2.5,
+        peak_score=3.5,
+        threshold=1.5,
+    )
+    return MESSAGES.alarm("fan", AT, event)
+
+
+def health():
+    return MESSAGES.health(
+        AT,
+        versions={"edge-asd": "0.1.0"},
+        engine="openvino-int8",
+        uptime_s=60.04,
+        clock_max_error_ms=2.5,
+        counters={"windows_scored": 62},
+        spool={"messages": 3},
+    )
+
+
+FROZEN = {
+    "score": (
+        score,
+        False,
+        """ "score": -3.25, "threshold": 1.5, "coverage": 0.9877, "latency_ms": 12.346, "engine": "openvino-int8" """,
+    ),
+    "state": (
+        state,
+        True,
+        """ "state": "alarm", "previous": "warning", "reason": "above the threshold for 10 s", "alarm_id": "a1" """,
+    ),
+    "alarm": (
+        alarm,
+        False,
+        """ "id": "a1", "event": "update", "began_utc": "2025-12-31T23:58:20.000Z", "duration_s": 100.0,
+            "score": 2.5, "peak_score": 3.5, "threshold": 1.5 """,
+    ),
+    "health": (
+        health,
+        True,
+        """ "versions": {"edge-asd": "0.1.0"}, "engine": "openvino-int8", "uptime_s": 60.0,
+            "clock": {"synced": true, "max_error_ms": 2.5}, "counters": {"windows_scored": 62},
+            "spool": {"messages": 3} """,
+    ),
+}
+
+
+@pytest.mark.parametrize("leaf", FROZEN)
+def test_payload_is_as_frozen(leaf):
+    """Each kind of message has exactly these fields with exactly these spellings."""
+    build, retain, fields = FROZEN[leaf]
+    message = build()
+    expected = json.loads("{" + ENVELOPE + "," + fields + "}")
+    payload = over_the_wire(message)
+    if leaf != "alarm":
+        assert len(payload.pop("id")) == 36  # an alarm's id is the alarm's; the others' are drawn
+    assert (message.leaf, message.retain) == (leaf, retain)
+    assert expected == payload
+
+
+def test_topics_are_as_frozen():
+    """The five topics of the contract."""
+    topics = Topics(site="hall-2", device="orin-7")
+    assert topics.availability == "edge_asd/hall-2/orin-7/availability"
+    assert topics.of(None, "health") == "edge_asd/hall-2/orin-7/health"
+    assert topics.of("fan", "score") == "edge_asd/hall-2/orin-7/fan/score"
+    assert topics.of("fan", "state") == "edge_asd/hall-2/orin-7/fan/state"
+    assert topics.of("fan", "alarm") == "edge_asd/hall-2/orin-7/fan/alarm"
+
+
+def test_each_message_has_an_id_of_its_own():
+    """Two scores are told apart by id."""
+    assert score().payload["id"] != score().payload["id"]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "+", "#", "*", "$SYS", " fan", "fan\n", "a\0b"])
+def test_name_that_breaks_a_topic_is_refused(name):
+    """Such a name would reach other topics, or none."""
+    with pytest.raises(ConfigError, match="cannot be part of an MQTT topic"):
+        Topics(site="hall", device=name)
+
+
+@pytest.mark.parametrize("name", ["Lüfter 3", "orin-7", "a.b_c"])
+def test_name_in_any_language_is_taken(name):
+    """Names need not be ASCII."""
+    check_topic_name(name, where="machines[0].name")
+
+
+def test_nan_does_not_reach_the_wire():
+    """NaN is not JSON: a subscriber's parser would fail."""
+    message = MESSAGES.score("fan", AT, score=float("nan"), threshold=1.5, coverage=1.0, latency_ms=1.0, engine="x")
+    with pytest.raises(ValueError, match="JSON"):
+        over_the_wire(message)
