@@ -1,0 +1,354 @@
+"""The spool: numbered, ordered, bounded, and honest about what it lost."""
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections import Counter, defaultdict
+from datetime import datetime, timezone
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_asd.errors import TemporaryError
+from edge_asd.outbox import Outbox
+from edge_asd.types import OutgoingMessage
+
+NOW = datetime(2026, 11, 21, 8, 30, tzinfo=timezone.utc)
+
+
+def open_outbox(folder, *, max_bytes=1_000_000):
+    """The spool in the folder, with a clock that stands still."""
+    return Outbox(folder / "spool.db", max_bytes=max_bytes, utc_now=lambda: NOW)
+
+
+def put(outbox, machine="fan", leaf="score", **payload):
+    """Puts one message of about 150 bytes in the spool."""
+    return outbox.put(machine=machine, leaf=leaf, retain=leaf == "state", payload={"padding": "x" * 60, **payload})
+
+
+def put_health(outbox):
+    """Puts a health message in the spool and returns what it says was lost."""
+    outbox.put(machine=None, leaf="health", retain=True, payload={"engine": "fake"})
+    return everything(outbox)[-1].payload["drops"]
+
+
+def everything(outbox):
+    """All that waits."""
+    return outbox.pending(limit=1_000_000, after=0)
+
+
+def seqs_of(outbox, machine):
+    """The numbers of the machine that wait."""
+    return [message.payload["seq"] for message in everything(outbox) if message.machine == machine]
+
+
+def test_each_machine_counts_for_itself_over_all_leaves(tmp_path):
+    """Scores, states and alarms of one machine share one gap-free series; health has its own."""
+    outbox = open_outbox(tmp_path)
+    assert [put(outbox), put(outbox, leaf="state"), put(outbox, "pump"), put(outbox, leaf="alarm")] == [1, 2, 1, 3]
+    assert put_health(outbox) == []
+    waiting = [(message.machine, message.leaf, message.payload["seq"]) for message in everything(outbox)]
+    assert waiting == [
+        ("fan", "score", 1),
+        ("fan", "state", 2),
+        ("pump", "score", 1),
+        ("fan", "alarm", 3),
+        (None, "health", 1),
+    ]
+
+
+def test_numbers_go_on_after_a_restart_even_when_all_was_delivered(tmp_path):
+    """An empty spool still knows the last number."""
+    outbox = open_outbox(tmp_path)
+    put(outbox)
+    outbox.delete([message.row_id for message in everything(outbox)])
+    last_row = outbox.last_row_id()
+    outbox.close()
+    outbox = open_outbox(tmp_path)
+    assert outbox.last_row_id() == last_row
+    assert put(outbox) == 2
+
+
+def test_messages_put_together_are_committed_together(tmp_path):
+    """A payload that is not JSON leaves nothing of its companions behind, and takes no number."""
+    outbox = open_outbox(tmp_path)
+    good = OutgoingMessage(machine="fan", leaf="score", retain=False, payload={"score": 1.0})
+    bad = OutgoingMessage(machine="fan", leaf="score", retain=False, payload={"score": float("nan")})
+    with pytest.raises(ValueError, match="JSON"):
+        outbox.put_many([good, bad])
+    assert everything(outbox) == []
+    assert outbox.put_many([good, good]) == [1, 2]
+
+
+def test_pending_goes_on_after_a_row(tmp_path):
+    """The publisher reads on from where it was, and deletes in any order."""
+    outbox = open_outbox(tmp_path)
+    for _ in range(5):
+        put(outbox)
+    first = outbox.pending(limit=2, after=0)
+    second = outbox.pending(limit=2, after=first[-1].row_id)
+    outbox.delete([second[0].row_id, first[0].row_id])
+    assert seqs_of(outbox, "fan") == [2, 4, 5]
+    assert outbox.status().messages == 3
+
+
+def test_full_spool_drops_the_oldest_scores_and_tells_it_once(tmp_path):
+    """States and alarms stay; the next health message names machine, range, number and cause."""
+    outbox = open_outbox(tmp_path, max_bytes=2_000)
+    put(outbox, leaf="state")
+    put(outbox, leaf="alarm")
+    for _ in range(30):
+        put(outbox)
+    status = outbox.status()
+    assert status.spool_bytes <= 2_000
+    kept = seqs_of(outbox, "fan")
+    assert kept[:2] == [1, 2]
+    assert kept[2:] == list(range(33 - len(kept[2:]), 33))
+    assert status.dropped == 32 - len(kept)
+    outbox = reopened(outbox, tmp_path, max_bytes=1_000_000)
+    expected = {"machine": "fan", "from": 3, "to": kept[2] - 1, "count": status.dropped}
+    assert put_health(outbox) == [expected | {"why": "the message spool was full"}]
+    assert put_health(outbox) == []
+
+
+def test_losses_are_told_anew_when_the_health_message_itself_is_dropped(tmp_path):
+    """An announcement that never left the device does not count as made."""
+    outbox = open_outbox(tmp_path, max_bytes=1_000)
+    for _ in range(20):
+        put(outbox)
+    told = put_health(outbox)
+    outbox = reopened(outbox, tmp_path, max_bytes=1_000)
+    for _ in range(10):
+        put(outbox, leaf="alarm")  # pushes scores and the health message out
+    outbox = reopened(outbox, tmp_path, max_bytes=1_000_000)
+    again = {drop["machine"]: drop for drop in put_health(outbox)}
+    assert again["fan"]["from"] == told[0]["from"] == 1
+    assert again["fan"]["count"] > told[0]["count"]
+    assert again[None] == {"machine": None, "from": 1, "to": 1, "count": 1, "why": "the message spool was full"}
+
+
+def test_what_is_under_way_is_not_dropped(tmp_path):
+    """A message that was offered may have arrived: to announce it as lost would be wrong."""
+    outbox = open_outbox(tmp_path, max_bytes=1_000)
+    put(outbox)
+    put(outbox)
+    outbox.pending(limit=2, after=0)
+    for _ in range(20):
+        put(outbox)
+    assert seqs_of(outbox, "fan")[:2] == [1, 2]
+
+
+def reopened(outbox, folder, *, max_bytes):
+    """The spool after a restart."""
+    outbox.close()
+    return open_outbox(folder, max_bytes=max_bytes)
+
+
+def garble_header(path):
+    path.write_bytes(b"no database" + path.read_bytes()[11:])
+
+
+def cut_in_half(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def garble_pages(path):
+    path.write_bytes(path.read_bytes()[:4096] + b"\xa5" * (path.stat().st_size - 4096))
+
+
+def newer_schema(path):
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+
+
+@pytest.mark.parametrize("damage", [garble_header, cut_in_half, garble_pages, newer_schema])
+def test_damaged_spool_is_set_aside_and_announced(tmp_path, damage):
+    """The device goes on; no number comes twice; the loss of unknown size is told; the file can be examined."""
+    outbox = open_outbox(tmp_path)
+    for _ in range(50):
+        put(outbox)
+    outbox.close()
+    damage(tmp_path / "spool.db")
+
+    outbox = open_outbox(tmp_path)
+    first = put(outbox)
+    assert first > 50
+    assert put(outbox) == first + 1
+    assert put(outbox, "pump") == first
+    why = "the message spool was damaged and set aside"
+    assert put_health(outbox) == [{"machine": "*", "from": None, "to": first - 1, "count": None, "why": why}]
+    assert (tmp_path / "spool.db.damaged-20261121T083000Z").exists()
+    assert put(reopened(outbox, tmp_path, max_bytes=1_000_000)) == first + 2
+
+
+def test_only_one_damaged_spool_is_kept(tmp_path):
+    """A device whose disk fails again and again does not fill it with its remains."""
+    for day in (20, 21, 22):
+        outbox = Outbox(tmp_path / "spool.db", max_bytes=1_000_000, utc_now=lambda day=day: NOW.replace(day=day))
+        put(outbox)
+        outbox.close()
+        garble_header(tmp_path / "spool.db")
+    assert [path.name for path in tmp_path.glob("*damaged*")] == ["spool.db.damaged-20261122T083000Z"]
+
+
+def test_missing_spool_does_not_repeat_numbers(tmp_path):
+    """A database that was deleted is a loss like any other."""
+    outbox = open_outbox(tmp_path)
+    put(outbox)
+    outbox.close()
+    (tmp_path / "spool.db").unlink()
+    outbox = open_outbox(tmp_path)
+    assert put(outbox) > 1
+    assert put_health(outbox)[0]["why"] == "the message spool was missing"
+
+
+def test_damage_found_while_running_does_not_stop_the_daemon(tmp_path):
+    """The publisher that reads bad pages gets a new spool under it, and row ids go on growing."""
+    outbox = open_outbox(tmp_path, max_bytes=100_000_000)
+    big = OutgoingMessage(machine="fan", leaf="score", retain=False, payload={"padding": "x" * 50_000})
+    for _ in range(10):
+        outbox.put_many([big] * 20)  # 10 MB: more than SQLite's page cache and write-ahead log hold
+    last_row = outbox.last_row_id()
+    with (tmp_path / "spool.db").open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * 9_000_000)
+    assert everything(outbox) == []
+    assert put(outbox) > 200
+    assert everything(outbox)[0].row_id == last_row + 1
+    assert outbox.status().messages == 1
+
+
+def test_messages_that_the_disk_refused_are_announced_later(tmp_path, caplog):
+    """A full disk neither raises into the scoring thread nor leaves an unexplained gap; the log says it once."""
+    outbox = open_outbox(tmp_path)
+    put(outbox)
+    (pages,) = outbox._database.execute("PRAGMA page_count").fetchone()
+    outbox._database.execute(f"PRAGMA max_page_count = {pages}")
+    fitting = 0
+    while put(outbox, padding="x" * 3_000) is not None:
+        fitting += 1
+    assert put(outbox, padding="x" * 3_000) is None
+    outbox._database.execute("PRAGMA max_page_count = 100000")
+    assert put(outbox) == 1 + fitting + 2 + 1
+    assert put_health(outbox) == [
+        {"machine": "fan", "from": fitting + 2, "to": fitting + 3, "count": 2, "why": "the disk refused them"}
+    ]
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert "database or disk is full" in caplog.records[0].message
+
+
+def test_second_process_on_the_same_spool_is_told_so(tmp_path):
+    """Two daemons would each deliver half of the other's messages."""
+    outbox = open_outbox(tmp_path)
+    with pytest.raises(TemporaryError, match=r"spool\.db.*locked.*stop another edge-asd"):
+        open_outbox(tmp_path)
+    outbox.close()
+
+
+def test_folder_that_cannot_be_made_is_named(tmp_path):
+    """The path and what to do are in the message."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TemporaryError, match=r"file/below/spool\.db"):
+        open_outbox(tmp_path / "file" / "below")
+
+
+def test_one_thread_puts_while_another_delivers(tmp_path):
+    """All messages come out once and in order while both threads run."""
+    outbox = open_outbox(tmp_path)
+    delivered = []
+
+    def deliver():
+        while len(delivered) < 500:
+            batch = outbox.pending(limit=7, after=0)
+            delivered.extend(message.payload["seq"] for message in batch)
+            outbox.delete([message.row_id for message in batch])
+
+    thread = threading.Thread(target=deliver)
+    thread.start()
+    for _ in range(500):
+        put(outbox)
+    thread.join(30)
+    assert delivered == list(range(1, 501))
+
+
+PUT_FOREVER = """
+import sys
+from pathlib import Path
+from edge_asd.outbox import Outbox
+outbox = Outbox(Path(sys.argv[1]), max_bytes=100_000_000)
+while True:
+    for machine in ("fan", "pump"):
+        print(machine, outbox.put(machine=machine, leaf="score", retain=False, payload={"score": 1.0}), flush=True)
+"""
+
+
+def test_no_kill_loses_a_committed_message_or_leaves_a_gap(tmp_path):
+    """Killed at a dozen random moments: every number that was given out is there, once, and none is missing."""
+    path = tmp_path / "spool.db"
+    given_out = defaultdict(int)
+    moments = random.Random(7)
+    for _ in range(12):
+        child = subprocess.Popen([sys.executable, "-c", PUT_FOREVER, path], stdout=subprocess.PIPE, text=True)
+        for _ in range(moments.randrange(1, 60)):
+            machine, seq = child.stdout.readline().split()
+            given_out[machine] = int(seq)
+        child.kill()
+        rest = child.communicate()[0]
+        for line in rest.splitlines(keepends=True):
+            if line.endswith("\n"):
+                given_out[line.split()[0]] = int(line.split()[1])
+    outbox = Outbox(path, max_bytes=100_000_000)
+    for machine in ("fan", "pump"):
+        seqs = seqs_of(outbox, machine)
+        assert seqs == list(range(1, len(seqs) + 1))
+        assert given_out[machine] <= len(seqs) <= given_out[machine] + 12  # a kill may hit between commit and print
+
+
+MACHINES = st.sampled_from(["fan", "pump"])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), MACHINES, st.sampled_from(["score", "state", "alarm"])),
+        st.tuples(st.just("health")),
+        st.tuples(st.just("deliver"), st.integers(1, 5)),
+        st.tuples(st.just("restart")),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps=STEPS)
+def test_every_number_is_delivered_or_announced_as_lost(tmp_path_factory, steps):
+    """Whatever is put, delivered, dropped and restarted: delivered plus announced is everything, and nothing twice."""
+    folder = tmp_path_factory.mktemp("spool")
+    outbox = open_outbox(folder, max_bytes=1_200)
+    last, delivered, announced = Counter(), Counter(), Counter()
+
+    def deliver(limit):
+        batch = outbox.pending(limit=limit, after=0)
+        for message in batch:
+            delivered[message.machine] += 1
+            for drop in message.payload.get("drops", []):
+                announced[drop["machine"]] += drop["count"]
+                assert drop["to"] - drop["from"] + 1 >= drop["count"]
+        outbox.delete([message.row_id for message in batch])
+
+    for step in [*steps, ("health",), ("deliver", 1_000)]:
+        if step[0] == "put":
+            last[step[1]] = put(outbox, step[1], step[2])
+        elif step[0] == "health":
+            last[None] = outbox.put(machine=None, leaf="health", retain=True, payload={})
+        elif step[0] == "deliver":
+            deliver(step[1])
+        else:
+            outbox = reopened(outbox, folder, max_bytes=1_200)
+    # The last health message may itself have pushed messages out of a full spool: there is room now to say so.
+    last[None] = outbox.put(machine=None, leaf="health", retain=True, payload={})
+    deliver(1_000)
+    outbox.close()
+    assert last == delivered + announced
