@@ -13,7 +13,7 @@ from edge_asd.errors import ClipError
 from edge_asd.types import FeatureSpec, FloatArray
 
 SAMPLE_RATE_HZ = FeatureSpec().sample_rate_hz
-SUFFIXES = (".wav", ".flac", ".ogg")
+CLIP_SUFFIXES = (".wav", ".flac", ".ogg")
 """What is taken from a folder; a file that is named is opened whatever its suffix."""
 
 MAX_CLIP_S = 1_800
@@ -98,9 +98,11 @@ def find_clips(paths: Iterable[str | Path]) -> tuple[Path, ...]:
                 raise ClipError(f"{path}: no such file or folder; expected recorded clips; check the path")
             found.append(path)
             continue
-        clips = sorted(clip for clip in path.rglob("*") if clip.suffix.lower() in SUFFIXES and clip.is_file())
+        clips = sorted(clip for clip in path.rglob("*") if clip.suffix.lower() in CLIP_SUFFIXES and clip.is_file())
         if not clips:
-            raise ClipError(f"{path}: the folder holds no clip; expected {', '.join(SUFFIXES)} files; check the path")
+            raise ClipError(
+                f"{path}: the folder holds no clip; expected {', '.join(CLIP_SUFFIXES)} files; check the path"
+            )
         found.extend(clips)
     return tuple(found)
 
