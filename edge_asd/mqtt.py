@@ -249,12 +249,12 @@ class Publisher:
 
     def _deliver(self, link: _Link) -> None:
         """Offers the spool over a connection that is up, until it is lost or the publisher stops."""
+        horizon = self._spool.last_row_id()
         link.publish(self._topics.availability, "online", retain=True)
         self._connected = True
         self._connections += 1
         self._trouble = None
         LOG.info("MQTT broker %s: connected", self._settings.endpoint)
-        horizon = self._spool.last_row_id()
         offered_row = 0
         under_way: dict[int, int] = {}  # packet id -> row id
         while link.is_up:

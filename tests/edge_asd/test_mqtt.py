@@ -1,0 +1,403 @@
+"""Delivery against real brokers, and against bad ones."""
+
+import logging
+import random
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+
+import pytest
+
+from edge_asd.messages import Messages, ModelIdentity, Moment, Topics
+from edge_asd.mqtt import BrokerSettings, Publisher
+from edge_asd.outbox import Outbox
+from edge_asd.types import AlarmEvent, MachineState
+
+TOPICS = Topics(site="hall", device="orin")
+MESSAGES = Messages(model=ModelIdentity(name="bldc", version="1", sha256="0" * 64), boot_id="b" * 36)
+PASSWORD = secrets.token_hex(8)
+AT = Moment(utc_s=1_767_225_600.0, monotonic_s=1.0, clock_synced=True)
+
+
+@pytest.fixture(params=["mosquitto", "amqtt_broker"])
+def broker(request):
+    """Each test with it runs once a broker."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def outbox(tmp_path):
+    outbox = Outbox(tmp_path / "spool.db", max_bytes=10_000_000)
+    yield outbox
+    outbox.close()
+
+
+@pytest.fixture
+def publish(outbox):
+    """A function that starts a publisher on the outbox, with short pauses, and stops it after the test."""
+    started = []
+
+    def start(broker, spool=outbox, **settings):
+        settings = {"client_id": "orin", "reconnect_min_s": 0.05, "reconnect_max_s": 0.2, **settings}
+        publisher = Publisher(
+            BrokerSettings(host=broker.host, port=broker.port, **settings), topics=TOPICS, spool=spool
+        )
+        publisher.start()
+        started.append(publisher)
+        return publisher
+
+    yield start
+    for publisher in started:
+        publisher.stop(0.0)
+
+
+def score(machine="fan", value=1.0):
+    return MESSAGES.score(machine, AT, score=value, threshold=2.0, coverage=1.0, latency_ms=5.0, engine="fake")
+
+
+def state(new=MachineState.NORMAL):
+    return MESSAGES.state("fan", AT, state=new, previous=None, reason="start", alarm_id=None)
+
+
+def alarm():
+    event = AlarmEvent(
+        kind="new", alarm_id="a1", began_utc_s=1.0, duration_s=1.0, score=3.0, peak_score=3.0, threshold=2.0
+    )
+    return MESSAGES.alarm("fan", AT, event)
+
+
+def health():
+    return MESSAGES.health(AT, versions={}, engine="fake", uptime_s=1.0, clock_max_error_ms=None, counters={}, spool={})
+
+
+def wait_until(condition, timeout_s=10.0):
+    give_up_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > give_up_s:
+            raise TimeoutError("the condition did not come true")
+        time.sleep(0.005)
+
+
+def seqs_by_machine(heard):
+    """The numbers of each machine's messages as they came, historical or not."""
+    seqs = defaultdict(list)
+    for message in heard:
+        if isinstance(message.payload, dict):
+            seqs[message.topic.split("/")[3]].append(message.payload["seq"])
+    return seqs
+
+
+def availability(heard):
+    return [message.payload for message in heard if message.leaf == "availability"]
+
+
+def test_everything_arrives_on_its_topic_and_in_order(broker, outbox, publish, subscribe):
+    """A live subscriber hears availability first, then each message once, none of them historical."""
+    subscriber = subscribe(broker)
+    publisher = publish(broker)
+    subscriber.wait_for(lambda heard: availability(heard) == ["online"])
+    outbox.put_many([score(), state(), alarm(), health()])
+    publisher.notify()
+    heard = subscriber.wait_for(lambda heard: len(heard) == 5)
+    assert [message.topic for message in heard] == [
+        "edge_asd/hall/orin/availability",
+        "edge_asd/hall/orin/fan/score",
+        "edge_asd/hall/orin/fan/state",
+        "edge_asd/hall/orin/fan/alarm",
+        "edge_asd/hall/orin/health",
+    ]
+    assert [message.payload["seq"] for message in heard[1:]] == [1, 2, 3, 1]
+    assert not any(message.payload["historical"] for message in heard[1:])
+    assert heard[4].payload["drops"] == []
+    wait_until(lambda: outbox.status().messages == 0)
+    assert publisher.status().acknowledged == 4
+
+
+def test_late_subscriber_gets_availability_state_and_health_alone(broker, outbox, publish, subscribe):
+    """These three are retained; a score or an alarm of the past would be taken for news."""
+    publisher = publish(broker)
+    outbox.put_many([score(), state(), state(MachineState.WARNING), alarm(), health()])
+    publisher.notify()
+    wait_until(lambda: outbox.status().messages == 0)
+    heard = subscribe(broker).wait_for(lambda heard: len(heard) >= 3)
+    assert {message.leaf for message in heard} == {"availability", "state", "health"}
+    assert all(message.retained for message in heard)
+    assert [message.payload["state"] for message in heard if message.leaf == "state"] == ["warning"]
+
+
+def test_clean_stop_delivers_the_rest_and_says_stopped(broker, outbox, publish, subscribe):
+    """`stopped` comes after the last message, and no last will after it."""
+    subscriber = subscribe(broker)
+    publisher = publish(broker)
+    subscriber.wait_for(lambda heard: availability(heard) == ["online"])
+    outbox.put_many([score() for _ in range(300)])
+    publisher.stop(10.0)
+    heard = subscriber.wait_for(lambda heard: availability(heard)[-1] == "stopped")
+    assert seqs_by_machine(heard)["fan"] == list(range(1, 301))
+    assert heard[-1].payload == "stopped"
+    assert outbox.status().messages == 0
+    time.sleep(0.3)  # a last will would come within milliseconds
+    assert availability(subscriber.heard) == ["online", "stopped"]
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from edge_asd.messages import Messages, ModelIdentity, Moment, Topics
+from edge_asd.mqtt import BrokerSettings, Publisher
+from edge_asd.outbox import Outbox
+outbox = Outbox(Path(sys.argv[1]), max_bytes=10_000_000)
+messages = Messages(model=ModelIdentity(name="bldc", version="1", sha256="0" * 64), boot_id="b" * 36)
+settings = BrokerSettings(host=sys.argv[2], port=int(sys.argv[3]), client_id="orin")
+publisher = Publisher(settings, topics=Topics(site="hall", device="orin"), spool=outbox)
+publisher.start()
+print("started", flush=True)
+while True:
+    at = Moment(utc_s=time.time(), monotonic_s=time.monotonic(), clock_synced=True)
+    for machine in ("fan", "pump"):
+        score = messages.score(machine, at, score=1.0, threshold=2.0, coverage=1.0, latency_ms=5.0, engine="fake")
+        outbox.put_many([score])
+    publisher.notify()
+    time.sleep(0.002)
+"""
+
+
+def test_killed_device_is_declared_offline_and_goes_on_without_a_gap(broker, tmp_path, subscribe):
+    """Killed at random moments: the last will each time, and in the end every number of every machine arrived."""
+    subscriber = subscribe(broker)
+    moments = random.Random(3)
+    rounds = 4
+    for number in range(1, rounds + 1):
+        arguments = [tmp_path / "child.db", broker.host, str(broker.port)]
+        child = subprocess.Popen([sys.executable, "-c", CHILD, *arguments], stdout=subprocess.PIPE)
+        child.stdout.readline()
+        subscriber.wait_for(lambda heard, n=number: availability(heard).count("online") == n)
+        time.sleep(moments.uniform(0.01, 0.2))
+        child.kill()
+        child.communicate()
+        subscriber.wait_for(lambda heard, n=number: availability(heard).count("offline") == n)
+    left = Outbox(tmp_path / "child.db", max_bytes=10_000_000)
+    seqs = seqs_by_machine(subscriber.heard)
+    for message in left.pending(limit=100_000, after=0):
+        seqs[message.machine].append(message.payload["seq"])
+    left.close()
+    assert availability(subscriber.heard) == ["online", "offline"] * rounds
+    assert set(seqs) == {"fan", "pump"}
+    for numbers in seqs.values():
+        assert set(numbers) == set(range(1, max(numbers) + 1))
+
+
+def test_broker_that_comes_later_gets_everything_as_historical(make_mosquitto, outbox, publish, subscribe, caplog):
+    """Without a broker the device goes on; attempts are repeated and the log says so once."""
+    broker = make_mosquitto()
+    publisher = publish(broker)
+    outbox.put_many([score() for _ in range(100)])
+    publisher.notify()
+    wait_until(lambda: publisher.status().trouble is not None)
+    time.sleep(0.5)  # several attempts
+    assert outbox.status().messages == 100
+    warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert f"127.0.0.1:{broker.port}" in warnings[0]
+    assert "Connection refused; check host and port, and whether the broker runs" in warnings[0]
+    # The subscriber must be there before the publisher comes back: it pauses 0.2 s at most, so keep it out meanwhile.
+    publisher.stop(0.0)
+    broker.start()
+    subscriber = subscribe(broker)
+    publisher = publish(broker)
+    heard = subscriber.wait_for(lambda heard: len(seqs_by_machine(heard)["fan"]) == 100)
+    assert seqs_by_machine(heard)["fan"] == list(range(1, 101))
+    assert all(message.payload["historical"] for message in heard if message.leaf == "score")
+    outbox.put_many([score()])
+    publisher.notify()
+    heard = subscriber.wait_for(lambda heard: len(seqs_by_machine(heard)["fan"]) == 101)
+    assert heard[-1].payload["historical"] is False
+
+
+def test_publisher_started_before_its_broker_connects(make_mosquitto, publish):
+    """One and the same publisher finds the broker once it is there."""
+    broker = make_mosquitto()
+    publisher = publish(broker)
+    wait_until(lambda: publisher.status().trouble is not None)
+    broker.start()
+    wait_until(lambda: publisher.status().connected)
+    assert publisher.status().trouble is None
+
+
+def test_broker_restarts_in_mid_stream_lose_nothing(make_mosquitto, outbox, publish, subscribe):
+    """Three restarts while messages flow: a durable subscriber has every number, in order once repeats are dropped."""
+    broker = make_mosquitto(persistent=True)
+    broker.start()
+    subscriber = subscribe(broker, durable=True)
+    publisher = publish(broker)
+    done = threading.Event()
+
+    def put():
+        while not done.is_set():
+            outbox.put_many([score(), score("pump")])
+            publisher.notify()
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    for _ in range(3):
+        connections = publisher.status().connections
+        time.sleep(0.2)
+        broker.stop()
+        time.sleep(0.1)
+        broker.start()
+        wait_until(lambda n=connections: publisher.status().connections > n)
+    done.set()
+    thread.join()
+    wait_until(lambda: outbox.status().messages == 0)
+    last = outbox.put_many([score()])[0]
+    publisher.notify()
+    heard = subscriber.wait_for(lambda heard: last in seqs_by_machine(heard)["fan"])
+    seqs = seqs_by_machine(heard)
+    assert list(dict.fromkeys(seqs["fan"])) == list(range(1, last + 1))
+    assert list(dict.fromkeys(seqs["pump"])) == list(range(1, last))
+
+
+def test_refused_login_is_explained_once_and_tried_again(make_mosquitto, publish, caplog):
+    """The message names broker and user and says what to check; the password is not in it."""
+    broker = make_mosquitto(accounts={"orin": PASSWORD})
+    broker.start()
+    publisher = publish(broker, username="orin", password=PASSWORD[::-1])
+    wait_until(lambda: publisher.status().trouble is not None)
+    time.sleep(0.5)  # several attempts
+    warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert f"127.0.0.1:{broker.port}: login of user 'orin' as client 'orin' refused (Not authorized)" in warnings[0]
+    assert "check username and password" in warnings[0]
+    assert PASSWORD[::-1] not in warnings[0]
+    assert publisher.status().connections == 0
+
+
+def test_right_login_is_taken(make_mosquitto, publish):
+    """The same broker takes the right password."""
+    broker = make_mosquitto(accounts={"orin": PASSWORD})
+    broker.start()
+    publisher = publish(broker, username="orin", password=PASSWORD)
+    wait_until(lambda: publisher.status().connected)
+
+
+class MuteBroker:
+    """Takes logins and messages and acknowledges no message."""
+
+    host = "127.0.0.1"
+
+    def __init__(self):
+        self._listener = socket.create_server((self.host, 0))
+        self.port = self._listener.getsockname()[1]
+        self._received = bytearray()
+        self._connections = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._connections.append(connection)
+            connection.recv(4096)
+            connection.sendall(bytes([0x20, 2, 0, 0]))  # CONNACK: accepted
+            while data := connection.recv(65536):
+                self._received += data
+
+    @property
+    def messages(self):
+        """How many numbered messages came."""
+        return self._received.count(b'"seq":')
+
+    def close(self):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._connections:
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+def test_unacknowledged_messages_are_offered_again_as_historical(make_mosquitto, outbox, publish, subscribe):
+    """What was under way when the connection broke waits like all else, and says so."""
+    mute = MuteBroker()
+    publisher = publish(mute)
+    wait_until(lambda: publisher.status().connected)
+    outbox.put_many([score() for _ in range(100)])
+    publisher.notify()
+    wait_until(lambda: mute.messages == 64)
+    assert outbox.status().messages == 100
+    publisher.stop(0.0)
+    mute.close()
+    real = make_mosquitto()
+    real.start()
+    subscriber = subscribe(real)
+    publish(real)
+    heard = subscriber.wait_for(lambda heard: len(seqs_by_machine(heard)["fan"]) == 100)
+    assert seqs_by_machine(heard)["fan"] == list(range(1, 101))
+    assert all(message.payload["historical"] for message in heard if message.leaf == "score")
+
+
+def test_only_a_window_of_messages_is_under_way(outbox, publish):
+    """A broker that does not acknowledge gets in_flight messages and no more."""
+    mute = MuteBroker()
+    publisher = publish(mute, in_flight=8)
+    outbox.put_many([score() for _ in range(100)])
+    publisher.notify()
+    wait_until(lambda: mute.messages == 8)
+    time.sleep(0.3)
+    assert mute.messages == 8
+    mute.close()
+
+
+def test_stop_does_not_wait_for_ever(outbox, publish):
+    """A broker that acknowledges nothing holds the exit up for the drain timeout, and the messages stay."""
+    mute = MuteBroker()
+    publisher = publish(mute)
+    wait_until(lambda: publisher.status().connected)
+    outbox.put_many([score() for _ in range(10)])
+    started_s = time.monotonic()
+    publisher.stop(0.5)
+    assert 0.5 <= time.monotonic() - started_s < 3.0
+    assert outbox.status().messages == 10
+    mute.close()
+
+
+class FaultySpool:
+    """A spool whose first deletion fails."""
+
+    def __init__(self, outbox):
+        self._outbox = outbox
+        self.failed = False
+        self.pending = outbox.pending
+        self.last_row_id = outbox.last_row_id
+
+    def delete(self, row_ids):
+        if not self.failed:
+            self.failed = True
+            raise RuntimeError("a bug")
+        self._outbox.delete(row_ids)
+
+
+def test_a_bug_does_not_end_delivery(mosquitto, outbox, publish, caplog):
+    """The trace is logged, the connection is made anew, and the messages are delivered again."""
+    spool = FaultySpool(outbox)
+    publisher = publish(mosquitto, spool=spool)
+    outbox.put_many([score() for _ in range(10)])
+    publisher.notify()
+    wait_until(lambda: outbox.status().messages == 0)
+    assert spool.failed
+    assert "a bug" in caplog.text
+    assert publisher.status().connections == 2
+
+
+def test_spool_drains_far_faster_than_it_fills(mosquitto, outbox, publish):
+    """16 machines say 17 messages a second; 500 a second is the least that catches up with an outage in good time."""
+    outbox.put_many([score() for _ in range(3_000)])
+    started_s = time.monotonic()
+    publish(mosquitto)
+    wait_until(lambda: outbox.status().messages == 0)
+    assert time.monotonic() - started_s < 6.0
