@@ -52,14 +52,14 @@ def score_windows(checkpoint: Checkpoint, wave: FloatArray, class_name: str) -> 
     cosines = []
     with torch.inference_mode():
         for start in range(0, len(windows), _WINDOWS_PER_BATCH):
-            batch = np.ascontiguousarray(windows[start : start + _WINDOWS_PER_BATCH])
+            batch = windows[start : start + _WINDOWS_PER_BATCH].copy()
             log_mel = torch.from_numpy(log_mel_db(batch, checkpoint.feature_spec))
             cosines.append(checkpoint.network(torch.from_numpy(batch), log_mel)[1].numpy())
     return scorer.score(np.concatenate(cosines), checkpoint.classes.index(class_name))
 
 
 def evaluate(checkpoint: Checkpoint, folder: Path) -> tuple[StreamScores, ...]:
-    """Score all recordings of the checkpoint's split but those trained on, alone and joined end to end by class and side.
+    """Score the recordings of the split but those trained on, alone and joined end to end by class and side.
 
     Raises:
         UsageError: the folder is not the one that the network was trained on.
