@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     bundle = open_bundle(arguments.bundle)
     threshold = arguments.threshold
     if threshold is None:
-        threshold = bundle.threshold(arguments.machine).threshold
+        threshold = bundle.manifest.threshold(arguments.machine).threshold
     clips = _clips(arguments.clips)
     scores: list[ClipScore] = []
     refused: list[ClipError] = []
@@ -114,13 +114,17 @@ def _score_clip(pipeline: Pipeline, clip: Path, machine: str, channel: int | Non
             f"{clip} is {wave.size / spec.sample_rate_hz:.2f} s long; expected at least "
             f"{spec.window_samples / spec.sample_rate_hz:g} s, the window that the model looks at; record longer clips"
         )
-    end_s = wave.size / spec.sample_rate_hz
     ear = pipeline.ear(machine)
-    windows = Windower(spec, _HOP_SAMPLES).push(Block(samples=wave, end_monotonic_s=end_s, end_utc_s=end_s))
+    windower = Windower(spec, _HOP_SAMPLES)
+    scores: list[float] = []
     try:
-        return tuple(ear.score(window).score for window in windows)
+        for end in range(_HOP_SAMPLES, wave.size + _HOP_SAMPLES, _HOP_SAMPLES):  # a hop at a time bounds the memory
+            end_s = min(end, wave.size) / spec.sample_rate_hz
+            block = Block(samples=wave[end - _HOP_SAMPLES : end], end_monotonic_s=end_s, end_utc_s=end_s)
+            scores += [ear.score(window).score for window in windower.push(block)]
     except EdgeAsdError as error:
         raise ClipError(f"{clip}: {error}") from error
+    return tuple(scores)
 
 
 def _write(scores: Sequence[ClipScore], arguments: argparse.Namespace) -> None:
