@@ -1,0 +1,73 @@
+"""The network has the published shape, and its pools and branches behave as their definitions."""
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that torch's own documents use
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_asd.errors import EdgeAsdError
+from train.network import FixedAdaptiveMaxPool, Network, NetworkSpec
+
+
+def n_parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_has_the_published_number_of_parameters():
+    """With 41 classes, whole and by part."""
+    network = Network(NetworkSpec(n_classes=41))
+    assert n_parameters(network) == 1_377_535
+    assert n_parameters(network.tgram) == 280_406
+    assert n_parameters(network.tfgram) == 198_720
+    assert n_parameters(network.backbone) == 876_201
+    assert n_parameters(network.head) == 16_960
+
+
+def test_log_mel_alone_has_the_published_backbone():
+    """One input channel, no wave branch."""
+    network = Network(NetworkSpec(branches=("log_mel",)))
+    assert n_parameters(network.backbone) == 875_049
+    assert network.tgram is None
+    assert network.tfgram is None
+
+
+@given(n_out=st.integers(1, 40), extra=st.integers(0, 300))
+@settings(max_examples=60, deadline=None)
+def test_fixed_pool_is_the_adaptive_pool(n_out, extra):
+    """For any pair of lengths."""
+    x = torch.randn(2, 3, n_out + extra, generator=torch.Generator().manual_seed(n_out))
+    assert torch.equal(FixedAdaptiveMaxPool(n_out + extra, n_out)(x), F.adaptive_max_pool1d(x, n_out))
+
+
+def test_outputs_are_unit_embeddings_and_their_cosines():
+    """Embeddings have length 1 and cosines are those to the class weights."""
+    network = Network(NetworkSpec(n_classes=5)).eval()
+    with torch.inference_mode():
+        embedding, cosine = network(torch.randn(2, 160_000) * 0.1, torch.randn(2, 128, 313))
+    assert embedding.shape == (2, 128)
+    torch.testing.assert_close(embedding.norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(cosine, F.cosine_similarity(embedding[:, None], network.class_weight[None], dim=2))
+
+
+def test_log_mel_alone_ignores_the_wave():
+    """Any wave gives the same embedding."""
+    network = Network(NetworkSpec(branches=("log_mel",), head_activation="leaky_relu", n_classes=2)).eval()
+    log_mel = torch.randn(1, 128, 313)
+    with torch.inference_mode():
+        assert torch.equal(network(torch.zeros(1, 160_000), log_mel)[0], network(torch.ones(1, 160_000), log_mel)[0])
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"branches": ("tgram",)}, "branches are tgram"),
+        ({"branches": ("tgram", "log_mel")}, "in that order"),
+        ({"head_activation": "gelu"}, "'gelu'"),
+        ({"n_classes": 1}, "2 or more"),
+    ],
+)
+def test_impossible_spec_is_refused(fields, text):
+    """With what was found and expected."""
+    with pytest.raises(EdgeAsdError, match=text):
+        NetworkSpec(**fields)
