@@ -116,7 +116,7 @@ class Counters:
         with self._lock:
             self._counts[name] += count
 
-    def snapshot(self) -> dict[CounterName, int]:
+    def snapshot(self) -> dict[str, int]:
         """All counters as they are now."""
         with self._lock:
-            return dict(self._counts)
+            return {str(name): count for name, count in self._counts.items()}

@@ -12,6 +12,11 @@ from typing import Any
 from edge_asd.config import load_config
 from edge_asd.daemon import Daemon
 
+_LOG_FORMATS = {
+    "timed": "%(asctime)s %(levelname)s %(name)s: %(message)s",
+    "plain": "%(levelname)s %(name)s: %(message)s",
+}
+
 
 def add_parser(subparsers: Any) -> None:
     """Add the command to the parser of `edge-asd`."""
@@ -28,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the daemon; 0 after a clean stop."""
     config = load_config(arguments.config)
-    logging.basicConfig(level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=config.log.level.upper(), format=_LOG_FORMATS[config.log.format])
     with Daemon(config) as daemon:
 
         def stop(_signal: int, _frame: FrameType | None) -> None:

@@ -6,7 +6,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from rich.progress import track
 from rich.table import Table
 
 from edge_asd.bundle import open_bundle
-from edge_asd.capture.clips import CLIP_SUFFIXES, read_clip
-from edge_asd.errors import ClipError, EdgeAsdError, UsageError
+from edge_asd.capture.clips import find_clips, read_clip
+from edge_asd.errors import ClipError
 from edge_asd.pipeline import Pipeline, open_pipeline
 from edge_asd.types import Block
 from edge_asd.window import Windower
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     threshold = arguments.threshold
     if threshold is None:
         threshold = bundle.manifest.threshold(arguments.machine).threshold
-    clips = _clips(arguments.clips)
+    clips = find_clips(arguments.clips)
     scores: list[ClipScore] = []
     refused: list[ClipError] = []
     console = Console(stderr=True)
@@ -87,23 +87,9 @@ def run(arguments: argparse.Namespace) -> int:
                 )
             )
     _write(scores, arguments)
-    for error in refused:
-        console.print(f"edge-asd: {error}", highlight=False, markup=False, soft_wrap=True)
+    for refusal in refused:
+        console.print(f"edge-asd: {refusal}", highlight=False, markup=False, soft_wrap=True)
     return ClipError.exit_code if refused else 0
-
-
-def _clips(paths: Iterable[Path]) -> list[Path]:
-    """The clips named, and those in the folders named, in order."""
-    clips: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in CLIP_SUFFIXES)
-            if not found:
-                raise UsageError(f"{path}: no clip in this folder; expected {', '.join(sorted(CLIP_SUFFIXES))} files")
-            clips += found
-        else:
-            clips.append(path)
-    return clips
 
 
 def _score_clip(pipeline: Pipeline, clip: Path, machine: str, channel: int | None) -> tuple[float, ...]:
@@ -117,13 +103,14 @@ def _score_clip(pipeline: Pipeline, clip: Path, machine: str, channel: int | Non
     ear = pipeline.ear(machine)
     windower = Windower(spec, _HOP_SAMPLES)
     scores: list[float] = []
-    try:
-        for end in range(_HOP_SAMPLES, wave.size + _HOP_SAMPLES, _HOP_SAMPLES):  # a hop at a time bounds the memory
-            end_s = min(end, wave.size) / spec.sample_rate_hz
-            block = Block(samples=wave[end - _HOP_SAMPLES : end], end_monotonic_s=end_s, end_utc_s=end_s)
-            scores += [ear.score(window).score for window in windower.push(block)]
-    except EdgeAsdError as error:
-        raise ClipError(f"{clip}: {error}") from error
+    for end in range(_HOP_SAMPLES, wave.size + _HOP_SAMPLES, _HOP_SAMPLES):  # a hop at a time bounds the memory
+        end_s = min(end, wave.size) / spec.sample_rate_hz
+        block = Block(samples=wave[end - _HOP_SAMPLES : end], end_monotonic_s=end_s, end_utc_s=end_s)
+        for window in windower.push(block):
+            scored = ear.score(window)
+            if scored.fault is not None:
+                raise ClipError(f"{clip}, window that ends at {window.end_monotonic_s:.2f} s: {scored.fault}")
+            scores.append(scored.score)
     return tuple(scores)
 
 
