@@ -1,0 +1,69 @@
+"""A serialized ONNX network in, its outputs for waves and log-mels out, by OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import openvino
+
+from edge_asd.bundle import Precision
+from edge_asd.types import EngineOutputs, FloatArray
+
+
+class OpenVinoEngine:
+    """An engine (see `edge_asd.engine.Engine`) compiled for one window at a time, the device's case.
+
+    Args:
+        model: serialized ONNX.
+        precision: of that model.
+        threads: that OpenVINO computes with; 0 is one for each core.
+
+    Raises:
+        RuntimeError: OpenVINO cannot read or compile the model.
+    """
+
+    name = "openvino"
+
+    def __init__(self, model: bytes, *, precision: Precision, threads: int) -> None:
+        self.precision = precision
+        core = openvino.Core()
+        network = core.read_model(model)
+        # Fixed shapes: a tenth faster than the ONNX file's free batch.
+        network.reshape({tensor.any_name: [1, *_fixed_shape(tensor)] for tensor in network.inputs})
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            # By default OpenVINO takes bfloat16 where the CPU has it: scores would then depend on the CPU.
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        self._request: Any = core.compile_model(network, "CPU", settings).create_infer_request()
+
+    def infer(self, wave: FloatArray, log_mel: FloatArray) -> EngineOutputs:
+        """Outputs, owned by the caller, for wave (B, window_samples) and log_mel (B, n_mels, n_frames), float32."""
+        embedding, cosine = [], []
+        for index in range(len(wave)):
+            one = slice(index, index + 1)
+            window = {"wave": np.ascontiguousarray(wave[one]), "log_mel": np.ascontiguousarray(log_mel[one])}
+            self._request.infer(window, share_inputs=True)
+            embedding.append(self._request.get_tensor("embedding").data.copy())
+            cosine.append(self._request.get_tensor("cosine").data.copy())
+        return EngineOutputs(embedding=np.concatenate(embedding), cosine=np.concatenate(cosine))
+
+    def close(self) -> None:
+        """Release the network; a second call does nothing."""
+        self._request = None
+
+    def __enter__(self) -> OpenVinoEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _fixed_shape(tensor: Any) -> list[int]:
+    """All of a tensor's shape but the batch."""
+    return [dimension.get_length() for dimension in list(tensor.partial_shape)[1:]]
