@@ -1,0 +1,1 @@
+"""A trained checkpoint and real clips in, a verified model bundle out."""

@@ -12,7 +12,9 @@ from edge_asd.errors import BundleError
 from edge_asd.types import FeatureSpec
 
 Precision: TypeAlias = Literal["fp32", "int8"]
-ClassName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,48}/[A-Za-z0-9_.-]{1,48}$")]
+ClassName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,48}/[A-Za-z0-9_.~-]{1,64}$")]
+"""TYPE/ID of a machine; with a `~` in it, a class that the network only learnt against and nothing listens as."""
+
 Sha256: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Share: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -152,19 +154,24 @@ class ModelDescription(_Part):
             raise ValueError(f"tensors are {found}; expected {_shapes(expected[0] + expected[1])}")
         return self
 
+    @property
+    def machine_classes(self) -> tuple[str, ...]:
+        """The classes that a machine can be listened to as."""
+        return tuple(name for name in self.classes if "~" not in name)
+
     def class_index(self, class_name: str) -> int:
         """Column of `class_name` in the network's cosine output.
 
         Raises:
-            BundleError: the bundle has no such class; the message names the nearest and lists all.
+            BundleError: the bundle has no such class of machines; the message names the nearest and lists all.
         """
-        if class_name in self.classes:
+        if class_name in self.machine_classes:
             return self.classes.index(class_name)
-        nearest = difflib.get_close_matches(class_name, self.classes, n=1)
+        nearest = difflib.get_close_matches(class_name, self.machine_classes, n=1)
         hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
         raise BundleError(
             f"model {self.name} {self.version} has no class {class_name!r}{hint}; expected one of "
-            f"{', '.join(self.classes)}; name one of these, or export a model that was trained on that machine"
+            f"{', '.join(self.machine_classes)}; name one of these, or export a model that was trained on that machine"
         )
 
     def threshold(self, class_name: str) -> Threshold:

@@ -49,12 +49,13 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.card:
         print(bundle.model_card)
     else:
-        _show(bundle)
+        print_bundle(bundle, Console())
     return 0
 
 
-def _show(bundle: Bundle) -> None:
-    console, manifest = Console(), bundle.manifest
+def print_bundle(bundle: Bundle, console: Console) -> None:
+    """Print what a bundle holds as tables: thresholds, parity, test figures."""
+    manifest = bundle.manifest
     console.print(f"[bold]{manifest.name} {manifest.version}[/bold], made {manifest.created_utc:%Y-%m-%d %H:%M} UTC")
     console.print(f"sha256 {bundle.sha256}", highlight=False, soft_wrap=True)
     sizes = ", ".join(f"{name} {entry.size_bytes / 1e6:.2f} MB" for name, entry in manifest.files.items())
@@ -70,7 +71,7 @@ def _threshold_table(manifest: Manifest) -> Table:
     table = Table("class", title="Classes and thresholds", box=box.SIMPLE, title_justify="left")
     for heading in ("threshold", "target/day", "method", "healthy clips"):
         table.add_column(heading, justify="left" if heading == "method" else "right")
-    for class_name in manifest.classes:
+    for class_name in manifest.machine_classes:
         threshold = manifest.thresholds.get(class_name)
         table.add_row(class_name, *(_threshold_cells(threshold) if threshold else ("none fitted", "", "", "0")))
     return table

@@ -1,0 +1,172 @@
+"""What is known of a model in, its MODEL_CARD.md out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edge_asd.bundle import ClassFigures, ModelDescription
+from edge_asd.types import FeatureSpec
+from export.windows import Clips
+from train.network import NetworkSpec
+
+_NO_STATEMENT = (
+    "Nothing was stated when this bundle was made (`--about FILE`): ask whoever made it for data, licence and use."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardFacts:
+    """What goes into a model card beside the manifest.
+
+    about: Markdown of the maker on data, licence, attribution and use; empty when nothing was stated.
+    training: settings of the training run. float_layers: kept in float in the INT8 model.
+    """
+
+    description: ModelDescription
+    network: NetworkSpec
+    n_parameters: int
+    clips: Clips
+    training: Mapping[str, Any]
+    float_layers: Sequence[str]
+    about: str
+
+
+def model_card(facts: CardFacts) -> str:
+    """Markdown with data, training, figures with their counts, thresholds, intended use and limits."""
+    description = facts.description
+    sections = [
+        f"# {description.name} {description.version}",
+        f"Made {description.created_utc:%Y-%m-%d}. Bundle schema {description.schema_version}.",
+        facts.about.strip() or _NO_STATEMENT,
+        "## Network",
+        _network(facts),
+        "## Training",
+        _training(facts),
+        "## INT8 and float32 against the trained network",
+        _parity(facts),
+        "## Held-out test clips",
+        _test(description.metrics.test),
+        "## Thresholds",
+        _thresholds(description),
+        "## Intended use and limits",
+        _LIMITS,
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+_LIMITS = """\
+The model tells whether a machine sounds as the healthy recordings of its class did, in the place and with the
+microphone of those recordings. It does not name faults, and it is no safety device. Other machines, places,
+microphones, loads or speeds need recordings of their own: train on them, or at least fit the thresholds on them.
+Figures over a handful of clips say that the chain works, not how well it will do on another machine."""
+
+
+def _network(facts: CardFacts) -> str:
+    spec: FeatureSpec = facts.description.feature_spec
+    network = facts.network
+    return (
+        f"TFSTgram with branches {', '.join(network.branches)}, MobileFaceNet and a feature perturbation head "
+        f"({network.head_reduction}, {network.head_activation}); {facts.n_parameters:,} parameters, class weights "
+        f"included. Windows of {spec.window_samples} samples at {spec.sample_rate_hz} Hz, {spec.n_mels} mels. "
+        f"Score: z = logsumexp(other margin logits) - margin logit of the class, ArcFace scale {network.scale:g}, "
+        f"margin {network.margin:g}.\n\nClasses: {', '.join(facts.description.classes)}."
+    )
+
+
+def _training(facts: CardFacts) -> str:
+    clips = facts.clips
+    used = _table(
+        ("class", "trained on", "thresholds fitted on", "test, healthy", "test, damaged"),
+        [
+            (
+                class_name,
+                *(
+                    sum(recording.class_name == class_name for recording in group)
+                    for group in (clips.trained, clips.calibration, clips.test_normal, clips.test_anomaly)
+                ),
+            )
+            for class_name in facts.description.machine_classes
+        ],
+    )
+    settings = ", ".join(
+        f"{name} {value}" for name, value in facts.training.items() if value is not None and not isinstance(value, dict)
+    )
+    augment = facts.training.get("augment")
+    if isinstance(augment, Mapping):
+        settings += "; augment: " + ", ".join(f"{name} {value}" for name, value in augment.items() if value is not None)
+    source = (
+        "of the clips at hand" if clips.trained else "of the clips at hand; what it was trained on is not among them"
+    )
+    return (
+        f"Damaged clips were never trained on. Recordings {source}, each on one side of the split:\n\n{used}\n\n"
+        f"Settings: {settings or 'not known; the weights were imported'}."
+    )
+
+
+def _parity(facts: CardFacts) -> str:
+    table = _table(
+        ("model", "windows", "embedding cosine, lowest", "mean", "score difference, largest", "mean"),
+        [
+            (
+                figures.precision,
+                figures.n_windows,
+                f"{figures.embedding_cosine_min:.5f}",
+                f"{figures.embedding_cosine_mean:.5f}",
+                f"{figures.score_difference_max:.4f}",
+                f"{figures.score_difference_mean:.4f}",
+            )
+            for figures in facts.description.metrics.parity
+        ],
+    )
+    kept = f"Kept in float: {', '.join(facts.float_layers)}." if facts.float_layers else "No layer was kept in float."
+    return f"{table}\n\n{kept}"
+
+
+def _test(figures: Sequence[ClassFigures]) -> str:
+    if not figures:
+        return "There were no test clips."
+    return _table(
+        ("class", "model", "healthy clips", "above threshold", "damaged clips", "above threshold", "AUC"),
+        [
+            (
+                found.class_name,
+                found.precision,
+                found.n_normal,
+                _known(found.normal_above_threshold),
+                found.n_anomaly,
+                _known(found.anomaly_above_threshold),
+                "not measurable" if found.auc is None else f"{found.auc:.3f}",
+            )
+            for found in figures
+        ],
+    )
+
+
+def _thresholds(description: ModelDescription) -> str:
+    lines = [
+        f"- {class_name}: {threshold.threshold:.3f} for {threshold.target_false_alarms_per_day:g} false alarms a day "
+        f"(alpha {threshold.alpha:.3g} a window), by {threshold.method} on {threshold.precision} scores"
+        f"{', **extrapolated**' if threshold.extrapolated else ''}. {threshold.note}."
+        for class_name, threshold in description.thresholds.items()
+    ]
+    lines += [
+        f"- {class_name}: none; no healthy clip of it was given."
+        for class_name in description.machine_classes
+        if class_name not in description.thresholds
+    ]
+    return (
+        "Fitted on healthy clips that the network was not trained on, one window a clip. The target counts each window "
+        "as independent and as an alarm of its own; the on-delay makes false alarms rarer, a change of place or "
+        "microphone more frequent.\n\n" + "\n".join(lines)
+    )
+
+
+def _known(count: int | None) -> str:
+    return "no threshold" if count is None else str(count)
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

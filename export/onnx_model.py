@@ -1,0 +1,101 @@
+"""A trained network in, its float32 ONNX model out, of operators that every engine takes."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import Counter
+
+import onnx
+import torch
+
+from edge_asd.bundle import tensor_specs
+from edge_asd.errors import EdgeAsdError
+from edge_asd.types import FeatureSpec
+from train.network import Network
+
+OPSET = 18
+# Operators that TensorRT 10.3 to 11, OpenVINO and ONNX Runtime all take at this opset, with Q/DQ around them.
+# Absent on purpose: STFT (TensorRT from 10.5), adaptive pools (no ONNX operator), Loop, If, and what depends on values.
+ALLOWED_OPERATORS = frozenset(
+    {"Add", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "Conv", "DequantizeLinear", "Div", "Expand"}
+    | {"Flatten", "Gather", "Gemm", "Identity", "LayerNormalization", "LeakyRelu", "MatMul", "MaxPool", "Mul", "PRelu"}
+    | {"Pow", "QuantizeLinear", "ReduceL2", "ReduceMax", "ReduceSum", "Relu", "Reshape", "Shape", "Slice", "Sqrt"}
+    | {"Squeeze", "Sub", "Transpose", "Unsqueeze"}
+)
+
+
+def onnx_from_network(network: Network, feature_spec: FeatureSpec) -> bytes:
+    """Export a network in evaluation mode: inputs wave, log_mel, outputs embedding, cosine, dynamic batch, opset 18.
+
+    Weights lie inside the model; names of source files, which the exporter notes at every node, are left out.
+
+    Raises:
+        EdgeAsdError: the exporter made an operator, opset or shape that not every engine takes.
+    """
+    inputs, outputs = tensor_specs(feature_spec, network.spec.n_classes)
+    # A batch of two: an axis of size 1 would be taken for a constant.
+    example = tuple(torch.zeros(2, *(size for size in spec.shape if size != "batch")) for spec in inputs)
+    batch = torch.export.Dim("batch", min=1)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which nothing here needs
+    with warnings.catch_warnings():
+        # torch's own use of a deprecated class, and the name "batch" that two inputs share.
+        warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")
+        warnings.filterwarnings("ignore", message="# The axis name")
+        program = torch.onnx.export(
+            network.eval(),
+            example,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[spec.name for spec in inputs],
+            output_names=[spec.name for spec in outputs],
+            dynamic_shapes=tuple({0: batch} for _ in inputs),
+            external_data=False,
+            verbose=False,
+        )
+    if program is None:  # torch returns None on its path to a file alone
+        raise EdgeAsdError("torch.onnx.export returned no model; expected one in memory; use the torch of setup.cfg")
+    model = program.model_proto
+    strip_notes(model)
+    check_operators(model)
+    found = {value.name: _shape(value) for value in (*model.graph.input, *model.graph.output)}
+    expected = {spec.name: spec.shape for spec in (*inputs, *outputs)}
+    if found != expected:
+        raise EdgeAsdError(f"the ONNX model has tensors {found}; expected {expected}; use the torch of setup.cfg")
+    return bytes(model.SerializeToString())
+
+
+def check_operators(model: onnx.ModelProto) -> None:
+    """Refuse what one of the engines could not run.
+
+    Raises:
+        EdgeAsdError: names the operators and how often each stands there.
+    """
+    opsets = {opset.domain: opset.version for opset in model.opset_import if opset.version}
+    strangers = Counter(
+        f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+        for node in model.graph.node
+        if node.domain or node.op_type not in ALLOWED_OPERATORS
+    )
+    if strangers or opsets.get("") != OPSET or model.functions:
+        raise EdgeAsdError(
+            f"the ONNX model has opsets {opsets}, {len(model.functions)} functions and operators beyond those that "
+            f"every engine takes: {dict(strangers) or 'none'}; expected opset {OPSET} and only "
+            f"{', '.join(sorted(ALLOWED_OPERATORS))}; change the network so that it exports to these"
+        )
+
+
+def strip_notes(model: onnx.ModelProto) -> None:
+    """Drop what no engine reads: stack traces, source paths, inferred shapes inside the graph."""
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.graph.value_info[:]
+    for part in (*model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    model.doc_string = ""
+    model.graph.doc_string = ""
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[str | int, ...]:
+    return tuple(size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim)

@@ -1,0 +1,111 @@
+"""A folder of labelled clips in, the windows out that ranges, thresholds, parity and test figures are taken from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_asd.capture.clips import read_clip
+from edge_asd.errors import ClipError, UsageError
+from edge_asd.features import log_mel_db
+from edge_asd.types import FeatureSpec, FloatArray
+from train.checkpoint import Checkpoint
+from train.data import Recording, load_recordings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clips:
+    """Which clips of the folder serve for what; only those of classes that the network knows.
+
+    trained: healthy, fitted on; they and `calibration` give the INT8 ranges. calibration: healthy, not trained on; they
+    alone give the thresholds. test_normal, test_anomaly: for the figures alone.
+    """
+
+    trained: tuple[Recording, ...]
+    calibration: tuple[Recording, ...]
+    test_normal: tuple[Recording, ...]
+    test_anomaly: tuple[Recording, ...]
+
+    @property
+    def for_ranges(self) -> tuple[Recording, ...]:
+        """Healthy clips that no figure is taken from."""
+        return self.trained + self.calibration
+
+    @property
+    def for_test(self) -> tuple[Recording, ...]:
+        """Clips that nothing is fitted on."""
+        return self.test_normal + self.test_anomaly
+
+    @property
+    def everything(self) -> tuple[Recording, ...]:
+        """All of them, each once."""
+        return self.for_ranges + self.for_test
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Windows:
+    """A batch of windows: wave (B, window_samples) and log_mel (B, n_mels, n_frames) float32, label (B,) int64."""
+
+    wave: FloatArray
+    log_mel: FloatArray
+    label: NDArray[np.int64]
+
+
+def find_calibration_clips(folder: Path, checkpoint: Checkpoint) -> Clips:
+    """Sort the clips of `folder` by the checkpoint's split, and by metadata.csv where the split does not name them.
+
+    Raises:
+        UsageError: the folder is not as expected, or holds no healthy clip to fit thresholds on.
+    """
+    known = [recording for recording in load_recordings(folder) if recording.class_name in checkpoint.classes]
+    trained, held_out = set(checkpoint.split.train), set(checkpoint.split.held_out)
+    groups: dict[str, list[Recording]] = {"trained": [], "calibration": [], "test_normal": [], "test_anomaly": []}
+    for recording in known:
+        if recording.label == "anomaly":
+            group = "test_anomaly"
+        elif recording.file in trained:
+            group = "trained"
+        elif recording.file in held_out or recording.stated_split == "test":
+            group = "test_normal"
+        else:
+            group = "calibration"
+        groups[group].append(recording)
+    if not groups["calibration"]:
+        raise UsageError(
+            f"{folder}: no healthy clip left to fit thresholds on: {len(groups['trained'])} were trained on, "
+            f"{len(groups['test_normal'])} are held out for the test; expected healthy clips of "
+            f"{', '.join(checkpoint.classes)} that the network was not trained on; add some"
+        )
+    return Clips(**{name: tuple(members) for name, members in groups.items()})
+
+
+def read_windows(
+    folder: Path, recordings: Sequence[Recording], *, classes: Sequence[str], spec: FeatureSpec, batch_size: int = 8
+) -> Iterator[Windows]:
+    """Yield one window a clip, its first, in batches: overlapping windows of one clip would not be independent.
+
+    Raises:
+        ClipError: a clip is shorter than a window or cannot be read.
+    """
+    for start in range(0, len(recordings), batch_size):
+        batch = recordings[start : start + batch_size]
+        wave = np.stack([_first_window(folder / recording.file, spec) for recording in batch])  # (B, window_samples)
+        yield Windows(
+            wave=wave,
+            log_mel=log_mel_db(wave, spec),
+            label=np.array([classes.index(recording.class_name) for recording in batch], dtype=np.int64),
+        )
+
+
+def _first_window(path: Path, spec: FeatureSpec) -> FloatArray:
+    samples = read_clip(path)
+    if len(samples) < spec.window_samples:
+        raise ClipError(
+            f"{path}: it has {len(samples)} samples at {spec.sample_rate_hz} Hz; expected at least "
+            f"{spec.window_samples}, one window; leave it out or record longer"
+        )
+    return samples[: spec.window_samples]
