@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import platform
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ import yaml
 from edge_asd.capture.clips import read_clip
 from edge_asd.errors import EdgeAsdError, TemporaryError, UnavailableError
 from edge_asd.types import FeatureSpec
+from examples.broker import embedded_broker
 from examples.report import HeardAlarm, MotorStory, Stretch, write_report
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +58,7 @@ def _demo(out: Path) -> tuple[bool, Path]:
     started_s = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-asd-demo-")))
-        url = os.environ.get("MQTT_URL") or stack.enter_context(_embedded_broker())
+        url = os.environ.get("MQTT_URL") or stack.enter_context(embedded_broker())
         config = _config(url, folder)
         subscriber = stack.enter_context(_subscriber(url, config))
         path = folder / "demo.yaml"
@@ -119,33 +119,6 @@ def _process(name: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         if process.poll() is None:
             process.terminate()
             process.wait(10)
-
-
-@contextmanager
-def _embedded_broker() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-m", "examples.broker", str(port)], cwd=_ROOT, stderr=subprocess.PIPE)
-    try:
-        deadline_s = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError as error:
-                if process.poll() is not None or time.monotonic() > deadline_s:
-                    said = (
-                        process.stderr.read().decode()[-500:] if process.poll() is not None and process.stderr else ""
-                    )
-                    raise UnavailableError(
-                        f"the embedded broker did not listen on 127.0.0.1:{port}; {said} name one with MQTT_URL"
-                    ) from error
-                time.sleep(0.1)
-        yield f"mqtt://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 @dataclass(kw_only=True)
