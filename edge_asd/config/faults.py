@@ -45,7 +45,8 @@ def _sentence(error: ErrorDetails, path: KeyPath, schema: JsonSchema) -> str:
     found = f"{key} is {shown(error['input'])}"
     if kind == FAULT:
         return f"{found}; {error['msg']}"
-    expected = expectation(_at(schema, error["loc"]), schema)
+    location = error["loc"][:-1] if error["loc"][-1:] and error["loc"][-1] in _TAGS else error["loc"]
+    expected = expectation(_at(schema, location), schema)
     return f"{found}; expected {expected}; {_advice(kind, error['input'])}"
 
 
