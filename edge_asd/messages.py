@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from typing import Literal
 
 from edge_asd.errors import ConfigError
 from edge_asd.types import AlarmEvent, Leaf, MachineState, OutgoingMessage, SpooledMessage
@@ -39,6 +40,26 @@ class Topics:
         """The topic of a message about a machine, or about the device itself where machine is None."""
         names = [ROOT, self.site, self.device, machine, leaf]
         return "/".join(name for name in names if name is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """What a topic says about its message; machine is None where it is about the device itself."""
+
+    site: str
+    device: str
+    machine: str | None
+    leaf: Leaf | Literal["availability"]
+
+
+def address_of(topic: str) -> Address | None:
+    """Takes a topic apart; None for one that is not of the contract."""
+    match topic.split("/"):
+        case [root, site, device, ("availability" | "health") as leaf] if root == ROOT:
+            return Address(site=site, device=device, machine=None, leaf=leaf)
+        case [root, site, device, machine, ("score" | "state" | "alarm") as leaf] if root == ROOT:
+            return Address(site=site, device=device, machine=machine, leaf=leaf)
+    return None
 
 
 def check_topic_name(name: str, *, where: str) -> None:

@@ -5,7 +5,16 @@ import json
 import pytest
 
 from edge_asd.errors import ConfigError
-from edge_asd.messages import Messages, ModelIdentity, Moment, Topics, check_topic_name, payload_bytes
+from edge_asd.messages import (
+    Address,
+    Messages,
+    ModelIdentity,
+    Moment,
+    Topics,
+    address_of,
+    check_topic_name,
+    payload_bytes,
+)
 from edge_asd.types import AlarmEvent, MachineState, SpooledMessage
 
 MODEL = ModelIdentity(name="bldc", version="1.2.0", sha256="5e" * 32)
@@ -121,6 +130,17 @@ def test_topics_are_as_frozen():
     assert topics.of("fan", "score") == "edge_asd/hall-2/orin-7/fan/score"
     assert topics.of("fan", "state") == "edge_asd/hall-2/orin-7/fan/state"
     assert topics.of("fan", "alarm") == "edge_asd/hall-2/orin-7/fan/alarm"
+
+
+def test_topic_is_taken_apart_as_it_was_put_together():
+    """Who listens learns site, device, machine and kind; foreign topics are told apart."""
+    topics = Topics(site="hall-2", device="orin-7")
+    assert address_of(topics.of("fan", "alarm")) == Address(site="hall-2", device="orin-7", machine="fan", leaf="alarm")
+    assert address_of(topics.availability) == Address(site="hall-2", device="orin-7", machine=None, leaf="availability")
+    # A machine may be called health.
+    assert address_of(topics.of("health", "score")).machine == "health"
+    for foreign in ("edge_asd/hall-2/orin-7", "edge_asd/h/o/fan/volume", "other/h/o/health", "edge_asd/h/o/score"):
+        assert address_of(foreign) is None
 
 
 def test_each_message_has_an_id_of_its_own():
