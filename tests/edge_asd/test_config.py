@@ -110,16 +110,16 @@ def test_all_faults_are_told_at_once_with_their_lines(tmp_path):
         f"line 3: device is 12; {topic}; put it in quotes",
         f'line 4: bundle is "nope.asd"; there is no file {tmp_path}/nope.asd; expected one; check the path',
         (
-            "line 5: colour is not a key; expected one of schema, site, device, bundle, state_dir, engine, machines, mqtt, "
-            "spool, log; remove it"
+            "line 5: colour is not a key; expected one of schema, site, device, bundle, state_dir, engine, machines, "
+            "mqtt, spool, log; remove it"
         ),
         'line 6: engine.precision is "int4"; expected one of int8, fp32; correct it',
         'line 6: engine.prefer is ["openvino", "openvino"]; expected each name once; remove the repeated one',
         "line 6: engine.threads is 0; expected a whole number from 1 to 64; correct it",
         "line 8: machines[0].listens_to is missing; expected TYPE/ID, as bldc/M1; add it",
         (
-            "line 9: machines[0].listens_too is not a key; did you mean listens_to? The keys here are name, listens_to, "
-            "source, hop_samples, threshold, alarm"
+            "line 9: machines[0].listens_too is not a key; did you mean listens_to? The keys here are name, "
+            "listens_to, source, hop_samples, threshold, alarm"
         ),
         "line 10: machines[0].source.chanel is not a key; did you mean channel? The keys here are device, channel",
         "line 10: machines[0].source.device is 3; expected the name of a sound card or null; put it in quotes",
@@ -132,8 +132,8 @@ def test_all_faults_are_told_at_once_with_their_lines(tmp_path):
         'line 14: machines[1].source.clips is "a.flac"; expected a list of clips or folders; put it in [ ]',
         'line 14: machines[1].source.repeat is "maybe"; expected true or false; correct it',
         (
-            'line 14: machines[1].source.speed is "20"; expected a number above 0 and up to 1000; write the number without '
-            "quotes, and without an exponent"
+            'line 14: machines[1].source.speed is "20"; expected a number above 0 and up to 1000; write the number '
+            "without quotes, and without an exponent"
         ),
         "line 15: machines[1].threshold is NaN; expected a number or null; correct it",
         "line 16: machines[1].alarm.on_delay_s is -1; expected a number from 0 to 86400; correct it",

@@ -1,0 +1,65 @@
+"""`edge-asd check-config`: a device's configuration in, all its faults or a summary out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from edge_asd.bundle import open_bundle
+from edge_asd.config import ClipsSource, DeviceConfig, MachineConfig, check_classes, load_config
+from edge_asd.types import FeatureSpec
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the parser of `edge-asd`."""
+    parser = subparsers.add_parser(
+        "check-config",
+        help="check a device's configuration and the bundle that it names",
+        description="Check a device's configuration: every fault is told at once with its line. Then the model bundle "
+        "that it names is verified, and that it was trained on the classes listened to. Sound cards and broker are not "
+        "asked.",
+    )
+    parser.add_argument("config", type=Path, metavar="DEVICE.yaml", help="the device's configuration")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check the configuration and its bundle; 0 when both are good.
+
+    Raises:
+        ConfigError: the configuration has faults, or listens to a class that the bundle lacks.
+        BundleError: the bundle cannot be trusted.
+    """
+    config = load_config(arguments.config)
+    bundle = open_bundle(config.bundle)
+    model = f"{bundle.manifest.name} {bundle.manifest.version}"
+    check_classes(config, bundle.manifest.machine_classes, bundle=model)
+    table = Table(box=None)
+    for heading in ("machine", "listens to", "source", "hop", "threshold"):
+        table.add_column(heading, overflow="fold")
+    for machine in config.machines:
+        threshold = machine.threshold
+        if threshold is None:
+            threshold = bundle.manifest.threshold(machine.listens_to).threshold
+        hop_s = machine.hop_samples / FeatureSpec().sample_rate_hz
+        table.add_row(machine.name, machine.listens_to, _source(machine), f"{hop_s:g} s", f"{threshold:.2f}")
+    console = Console(highlight=False)
+    console.print(f"{arguments.config} is good: {_reports_to(config)}, model {model}", markup=False, soft_wrap=True)
+    console.print(table)
+    return 0
+
+
+def _source(machine: MachineConfig) -> str:
+    source = machine.source
+    if isinstance(source, ClipsSource):
+        clips = ", ".join(clip.name for clip in source.clips)
+        return f"{clips} at {source.speed:g} times real time{', repeated' if source.repeat else ''}"
+    return f"{source.device or 'default sound card'}, channel {source.channel}"
+
+
+def _reports_to(config: DeviceConfig) -> str:
+    return f"{config.site}/{config.device} reports to {config.mqtt.host}:{config.mqtt.port}"
