@@ -142,9 +142,10 @@ class _FrontEnd:
     def fill(self, log_mel: FloatArray, wave: FloatArray, start: int, stop: int) -> None:
         """Write frames start..stop-1 of `wave` (window_samples,) into `log_mel` (n_mels, n_frames)."""
         first, last = (min(max(edge, start), stop) for edge in self.inner_frames)
-        for begin, end in ((start, first), (first, last), (last, stop)):  # only the outer two meet the padding
-            if begin < end:
-                log_mel[:, begin:end] = self._mel_power(self._frames(wave, begin, end)).T
+        with np.errstate(over="ignore", invalid="ignore"):  # what is no sound shows in the result, not as a warning
+            for begin, end in ((start, first), (first, last), (last, stop)):  # only the outer two meet the padding
+                if begin < end:
+                    log_mel[:, begin:end] = self._mel_power(self._frames(wave, begin, end)).T
         written = log_mel[:, start:stop]
         np.maximum(written, self.spec.power_floor, out=written)
         np.log10(written, out=written)

@@ -1,0 +1,130 @@
+"""A whole bundle around a network small enough to be computed by hand, for tests of engines, pipeline and daemon."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+
+import numpy as np
+import pytest
+
+from edge_asd.bundle import (
+    EMBEDDING_SIZE,
+    Golden,
+    GoldenTolerance,
+    ModelDescription,
+    ScorerSpec,
+    Tolerance,
+    tensor_specs,
+    write_bundle,
+)
+from edge_asd.features import log_mel_db
+from edge_asd.score import MarginScorer
+from edge_asd.types import FeatureSpec
+
+SPEC = FeatureSpec(window_samples=4_000, n_fft=256, hop_samples=64, n_mels=20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandNetwork:
+    """embedding = normalize(mean of log-mel over frames @ a + wave @ b), cosine = embedding @ weight."""
+
+    a: np.ndarray  # (n_mels, 128)
+    b: np.ndarray  # (window_samples, 128)
+    weight: np.ndarray  # (128, classes), columns of unit length
+
+    @classmethod
+    def draw(cls, n_classes: int, seed: int = 0) -> "HandNetwork":
+        random = np.random.default_rng(seed)
+        weight = random.standard_normal((EMBEDDING_SIZE, n_classes))
+        b = np.zeros((SPEC.window_samples, EMBEDDING_SIZE), dtype=np.float32)
+        b[::100] = random.standard_normal((SPEC.window_samples // 100, EMBEDDING_SIZE))  # few: zeros pack fast
+        return cls(
+            a=(random.standard_normal((SPEC.n_mels, EMBEDDING_SIZE)) / 50).astype(np.float32),
+            b=b,
+            weight=(weight / np.linalg.norm(weight, axis=0)).astype(np.float32),
+        )
+
+    def run(self, wave, log_mel):
+        """(embedding, cosine) in numpy."""
+        hidden = log_mel.mean(axis=2) @ self.a + wave @ self.b
+        embedding = hidden / np.linalg.norm(hidden, axis=1, keepdims=True)
+        return embedding, embedding @ self.weight
+
+    def onnx(self) -> bytes:
+        """The same as a serialized ONNX model."""
+        onnx = pytest.importorskip("onnx", reason="onnx, which builds the test's network, is not installed")
+        make = onnx.helper.make_node
+        nodes = [
+            make("ReduceMean", ["log_mel", "frames"], ["mean"], keepdims=0),
+            make("MatMul", ["mean", "a"], ["from_mel"]),
+            make("MatMul", ["wave", "b"], ["from_wave"]),
+            make("Add", ["from_mel", "from_wave"], ["hidden"]),
+            make("ReduceL2", ["hidden", "features"], ["length"], keepdims=1),
+            make("Div", ["hidden", "length"], ["embedding"]),
+            make("MatMul", ["embedding", "weight"], ["cosine"]),
+        ]
+        constants = {
+            "frames": np.array([2]),
+            "features": np.array([1]),
+            "a": self.a,
+            "b": self.b,
+            "weight": self.weight,
+        }
+        inputs, outputs = tensor_specs(SPEC, self.weight.shape[1])
+        value = onnx.helper.make_tensor_value_info
+        graph = onnx.helper.make_graph(
+            nodes,
+            "hand",
+            [value(spec.name, onnx.TensorProto.FLOAT, spec.shape) for spec in inputs],
+            [value(spec.name, onnx.TensorProto.FLOAT, spec.shape) for spec in outputs],
+            [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
+        )
+        opset = onnx.helper.make_opsetid("", 18)
+        return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
+
+
+@pytest.fixture
+def hand_network():
+    """The network of `make_hand_bundle` with three classes, in numpy."""
+    return HandNetwork.draw(3)
+
+
+@pytest.fixture
+def make_hand_bundle(tmp_path):
+    """A function that writes a bundle around the hand network; keywords alter its golden values or its ONNX model."""
+
+    def make(*, n_classes: int = 3, onnx: bytes | None = None, **golden_changes):
+        network = HandNetwork.draw(n_classes)
+        random = np.random.default_rng(7)
+        wave = (0.1 * random.standard_normal((2, SPEC.window_samples))).astype(np.float32)
+        log_mel = log_mel_db(wave, SPEC)
+        embedding, cosine = network.run(wave, log_mel)
+        label = np.array([0, n_classes - 1], dtype=np.int64)
+        score = np.zeros(2, dtype=np.float32)
+        if n_classes > 1:
+            score = MarginScorer(30.0, 0.4, n_classes=n_classes).score(cosine, label)
+        golden = Golden(wave=wave, log_mel=log_mel, embedding=embedding, cosine=cosine, label=label, score=score)
+        tolerance = Tolerance(min_embedding_cosine=0.9999, max_score_difference=0.01)
+        inputs, outputs = tensor_specs(SPEC, n_classes)
+        description = ModelDescription(
+            name="hand",
+            version="1.0.0",
+            created_utc=datetime(2026, 1, 2, tzinfo=timezone.utc),
+            feature_spec=SPEC,
+            inputs=inputs,
+            outputs=outputs,
+            classes=tuple(f"bldc/M{number}" for number in range(1, n_classes + 1)),
+            scorer=ScorerSpec(scale=30.0, margin=0.4),
+            thresholds={},
+            golden_tolerance=GoldenTolerance(max_log_mel_difference_db=1e-3, fp32=tolerance, int8=tolerance),
+        )
+        model = network.onnx() if onnx is None else onnx
+        return write_bundle(
+            tmp_path / "hand-1.0.0.asd",
+            description,
+            onnx_fp32=model,
+            onnx_int8=model,
+            golden=replace(golden, **golden_changes),
+            model_card="# A network for tests\n",
+        )
+
+    return make

@@ -1,0 +1,94 @@
+"""Engines: the same outputs from each, the first that works is taken, and the reasons why others were not."""
+
+import logging
+import sys
+
+import numpy as np
+import pytest
+
+from edge_asd.engine import ENGINE_NAMES, open_engine
+from edge_asd.errors import UnavailableError, UsageError
+
+
+@pytest.fixture(params=["openvino", "onnxruntime"])
+def engine_name(request):
+    """Each engine that is installed."""
+    pytest.importorskip(request.param, reason=f"the package {request.param} is not installed")
+    return request.param
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_outputs_are_those_of_the_network(engine_name, precision, make_hand_bundle, hand_network) -> None:
+    """Embedding and cosine are what the network gives in numpy in float32, for a batch too."""
+    bundle = make_hand_bundle()
+    random = np.random.default_rng(3)
+    wave = (0.1 * random.standard_normal((3, 4_000))).astype(np.float32)
+    log_mel = random.uniform(-100, 0, (3, 20, 63)).astype(np.float32)
+    with open_engine(bundle, prefer=[engine_name], precision=precision) as engine:
+        assert (engine.name, engine.precision) == (engine_name, precision)
+        outputs = engine.infer(wave, log_mel)
+        single = engine.infer(wave[1:2], log_mel[1:2])
+    embedding, cosine = hand_network.run(wave, log_mel)
+    np.testing.assert_allclose(outputs.embedding, embedding, atol=2e-5)
+    np.testing.assert_allclose(outputs.cosine, cosine, atol=2e-5)
+    np.testing.assert_allclose(single.cosine, cosine[1:2], atol=2e-5)
+
+
+def test_outputs_are_the_callers(engine_name, make_hand_bundle) -> None:
+    """Outputs stay as they are when the next window is run, and inputs are not written to."""
+    bundle = make_hand_bundle()
+    golden = bundle.golden
+    with open_engine(bundle, prefer=[engine_name], precision="fp32", threads=1) as engine:
+        first = engine.infer(golden.wave[:1], golden.log_mel[:1])
+        kept = first.cosine.copy()
+        engine.infer(golden.wave[1:], golden.log_mel[1:])
+        np.testing.assert_array_equal(first.cosine, kept)
+        assert not np.array_equal(engine.infer(golden.wave[1:], golden.log_mel[1:]).cosine, kept)
+
+
+def test_closing_twice_is_no_fault(engine_name, make_hand_bundle) -> None:
+    """An engine may be closed again by whoever cleans up last."""
+    engine = open_engine(make_hand_bundle(), prefer=[engine_name], precision="fp32")
+    engine.close()
+    engine.close()
+
+
+def test_next_engine_is_taken_and_the_reason_logged(engine_name, make_hand_bundle, caplog) -> None:
+    """Where the preferred engine is not there, the next one runs, and the log says why."""
+    with (
+        caplog.at_level(logging.INFO, logger="edge_asd.engine"),
+        open_engine(make_hand_bundle(), prefer=["tensorrt", engine_name], precision="int8") as engine,
+    ):
+        assert engine.name == engine_name
+    assert "tensorrt does not work here: not supported by this version" in caplog.text
+
+
+def test_missing_package_is_named(engine_name, make_hand_bundle, monkeypatch) -> None:
+    """An engine whose package is not installed is named with the package and how to install one."""
+    monkeypatch.setitem(sys.modules, engine_name, None)
+    monkeypatch.delitem(sys.modules, f"edge_asd.engine.{engine_name}", raising=False)
+    with pytest.raises(UnavailableError, match=rf"{engine_name}: not installed .*pip install") as caught:
+        open_engine(make_hand_bundle(), prefer=["tensorrt", engine_name], precision="int8")
+    assert "tensorrt: not supported" in str(caught.value)
+    assert caught.value.exit_code == 69
+
+
+def test_network_that_no_engine_reads_gives_each_reason(engine_name, make_hand_bundle) -> None:
+    """A model file that is no ONNX is refused by the engine with its reason, not with a crash."""
+    bundle = make_hand_bundle(onnx=b"not a network " * 50)
+    with pytest.raises(UnavailableError, match=rf"no engine works here for the int8 network of .*{engine_name}: .*\w+"):
+        open_engine(bundle, prefer=[engine_name], precision="int8")
+
+
+def test_network_of_other_classes_is_refused(engine_name, make_hand_bundle) -> None:
+    """A network that runs but whose outputs do not fit the manifest is refused with both shapes."""
+    from_other = make_hand_bundle(n_classes=4).onnx_model("fp32")
+    with pytest.raises(UnavailableError, match=r"cosine is float32 \(1, 4\); expected float32 \(1, 3\)"):
+        open_engine(make_hand_bundle(onnx=from_other), prefer=[engine_name], precision="fp32")
+
+
+@pytest.mark.parametrize("prefer", [[], ["openvno"], ["openvino", "cuda"]])
+def test_unknown_engine_is_a_usage_error(prefer, make_hand_bundle) -> None:
+    """A name that is no engine, or none at all, is refused with the names there are, even behind one that works."""
+    with pytest.raises(UsageError, match=", ".join(ENGINE_NAMES)):
+        open_engine(make_hand_bundle(), prefer=prefer, precision="int8")
