@@ -236,9 +236,10 @@ class Publisher:
     def _log_in(self, link: _Link) -> None:
         give_up_s = time.monotonic() + self._settings.connect_timeout_s
         while link.is_open and not link.is_up and link.refusal is None and not self._stopping.is_set():
-            if time.monotonic() > give_up_s:
+            left_s = give_up_s - time.monotonic()
+            if left_s <= 0:
                 raise TimeoutError("no answer to the login")
-            link.step(self._wake, _STEP_S)
+            link.step(self._wake, min(left_s, _STEP_S))
         if link.refusal is not None:
             self._report(
                 f"login of user {self._settings.username!r} as client {self._settings.client_id!r} refused "

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -38,8 +39,8 @@ def wait_until_listening(port, timeout_s=10.0):
 class Mosquitto:
     """A Mosquitto of its own: nothing of the machine's is touched.
 
-    `start` begins it (again, on the same port), `stop` ends it in order, `kill` at once. It keeps what it holds over a
-    `stop` where persistent, else it forgets everything.
+    `start` begins it (again, on the same port), `stop` ends it in order, `kill` at once, `freeze` lets it hang. It
+    keeps what it holds over a `stop` where persistent, else it forgets everything.
     """
 
     host = "127.0.0.1"
@@ -84,6 +85,14 @@ class Mosquitto:
     def kill(self):
         """Ends it as a power cut would."""
         self._end(subprocess.Popen.kill)
+
+    def freeze(self):
+        """Lets it hang: connections stay, nothing is answered."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        """Lets it go on."""
+        self._process.send_signal(signal.SIGCONT)
 
     def _end(self, how):
         if self._process is not None:

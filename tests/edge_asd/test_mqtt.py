@@ -262,6 +262,20 @@ def test_broker_restarts_in_mid_stream_lose_nothing(make_mosquitto, outbox, publ
     assert list(dict.fromkeys(seqs["pump"])) == list(range(1, last))
 
 
+def test_broker_that_hangs_is_left_and_found_again(mosquitto, outbox, publish, caplog):
+    """A connection that answers nothing counts as lost after the keepalive, and no message is lost with it."""
+    publisher = publish(mosquitto, keepalive_s=1, connect_timeout_s=0.5)
+    wait_until(lambda: publisher.status().connected)
+    mosquitto.freeze()
+    outbox.put_many([score() for _ in range(100)])
+    publisher.notify()
+    wait_until(lambda: "no answer to the login" in caplog.text)
+    assert "connection lost" in caplog.text
+    assert outbox.status().messages == 100
+    mosquitto.thaw()
+    wait_until(lambda: outbox.status().messages == 0)
+
+
 def test_refused_login_is_explained_once_and_tried_again(make_mosquitto, publish, caplog):
     """The message names broker and user and says what to check; the password is not in it."""
     broker = make_mosquitto(accounts={"orin": PASSWORD})
