@@ -8,6 +8,7 @@ import dataclasses
 import json
 import logging
 import math
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -215,6 +216,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EdgeAsdError as error:
         console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code
+    command = shlex.join(["python", "-m", "train.fit", *(arguments if arguments is not None else sys.argv[1:])])
+    (options.out / "command.txt").write_text(command + "\n", encoding="utf-8")
     for name, value in checkpoint.metrics.items():
         console.print(f"{name}: {value:.4g}", highlight=False, markup=False)
     print(options.out / CHECKPOINT_NAME)

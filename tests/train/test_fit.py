@@ -1,0 +1,142 @@
+"""A run trains, leaves what it promises, repeats by its seed, and refuses what cannot be trained on."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from edge_asd.errors import EdgeAsdError
+from train import evaluate, fit
+from train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from train.fit import _ema
+from train.network import Network, NetworkSpec
+from train.settings import TrainingSettings
+
+QUICK = ["--epochs", "2", "--batch-size", "4", "--windows-per-epoch", "4", "--preset", "logmel-os-scl"]
+
+
+def run_fit(data, out, *more):
+    return fit.main([str(data), "--out", str(out), *QUICK, *more])
+
+
+def test_run_leaves_everything_and_scores_what_it_held_out(tones, tmp_path, capsys):
+    """Settings, classes, split, metrics, scores and a checkpoint that loads."""
+    run = tmp_path / "run"
+    assert run_fit(tones, run, "--altered-share", "0.4", "--join-pieces", "2") == 0
+    assert capsys.readouterr().out == f"{run / 'checkpoint.pt'}\n"
+    checkpoint = load_checkpoint(run)
+    assert checkpoint.classes == ("tone/a", "tone/b", "tone/a~altered", "tone/b~altered")
+    assert json.loads((run / "classes.json").read_text()) == ["tone/a", "tone/b"]
+    assert json.loads((run / "settings.json").read_text())["augment"]["join_pieces"] == 2
+    assert checkpoint.training["epochs"] == 2
+    assert checkpoint.split.anomaly == ("a_bad.wav",)
+    with (run / "split.csv").open() as file:
+        sides = [line["side"] for line in csv.DictReader(file)]
+    assert sorted(sides) == ["anomaly"] + ["held_out"] * 2 + ["train"] * 4 + ["validation"] * 2
+    assert np.isfinite(checkpoint.metrics["tone/a held_out highest score"])
+    assert {"command.txt", "metrics.csv", "metrics.json", "scores.csv"} <= {path.name for path in run.iterdir()}
+    assert evaluate.main([str(run), str(tones), "--csv", str(tmp_path / "scores.csv")]) == 0
+    assert (tmp_path / "scores.csv").read_text() == (run / "scores.csv").read_text()
+
+
+def test_same_seed_gives_the_same_weights(tones, tmp_path):
+    """On the CPU, with all chance in use."""
+    augment = ("--speed-share", "0.1", "--gain-db", "3", "--noise-snr-db", "20", "--altered-share", "0.3")
+    for name in ("one", "two"):
+        assert run_fit(tones, tmp_path / name, *augment) == 0
+    one, two = (load_checkpoint(tmp_path / name).network.state_dict() for name in ("one", "two"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_whole_network_takes_a_step(tones, tmp_path):
+    """The default preset, with the wave branches and their gathers under EMA."""
+    arguments = [str(tones), "--out", str(tmp_path / "run"), "--epochs", "2", "--batch-size", "2"]
+    assert fit.main([*arguments, "--windows-per-epoch", "2", "--ema-decay", "0.9"]) == 0
+    network = load_checkpoint(tmp_path / "run").network
+    assert torch.equal(network.tfgram.block2.pool.index, Network(network.spec).tfgram.block2.pool.index)
+
+
+def test_run_folder_in_use_is_refused(tones, tmp_path, capsys):
+    """A checkpoint is never overwritten."""
+    save_small_checkpoint(tmp_path / "checkpoint.pt")
+    assert run_fit(tones, tmp_path) == 2
+    assert "holds a run already" in " ".join(capsys.readouterr().err.split())
+
+
+def test_unwritable_run_folder_is_refused_before_training(tones, tmp_path, capsys):
+    """Here a file stands in the way."""
+    (tmp_path / "file").write_text("")
+    assert run_fit(tones, tmp_path / "file" / "run") == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_empty_folder_is_refused(tmp_path, capsys):
+    """With the layout that was expected."""
+    assert run_fit(tmp_path, tmp_path / "run") == 2
+    assert "no metadata.csv there" in capsys.readouterr().err
+
+
+def test_nan_clip_is_refused(tones, tmp_path, capsys):
+    """By its name, with the exit code of an unusable clip."""
+    soundfile.write(tones / "a_1.wav", np.full(24_000, np.nan, dtype=np.float32), 16_000, subtype="FLOAT")
+    assert run_fit(tones, tmp_path / "run") == 65
+    assert "a_1.wav" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--batch-size", "1"), ("--epochs", "0"), ("--validation-share", "0.7"), ("--join-pieces", "0"), ("--limit", "2")],
+)
+def test_impossible_setting_is_refused(tones, tmp_path, capsys, option, value):
+    """With its name and value."""
+    assert run_fit(tones, tmp_path / "run", option, value) == 2
+    assert f"{option} is {value}" in capsys.readouterr().err
+
+
+def test_ema_decay_follows_the_number_of_steps():
+    """Up to the paper's, which a stated decay overrules."""
+    assert TrainingSettings().ema_decay_for(200) == pytest.approx(0.95)
+    assert TrainingSettings().ema_decay_for(10**7) == 0.9999
+    assert TrainingSettings().ema_decay_for(2) == 0.0
+    assert TrainingSettings(ema_decay=0.5).ema_decay_for(200) == 0.5
+
+
+def test_ema_averages_floats_and_copies_whole_numbers():
+    """A gather's index must not drift."""
+    average = _ema(0.9)
+    torch.testing.assert_close(average(torch.tensor(1.0), torch.tensor(2.0), 1), torch.tensor(1.1))
+    assert average(torch.tensor([7]), torch.tensor([7]), 1).tolist() == [7]
+
+
+def save_small_checkpoint(path):
+    spec = NetworkSpec(branches=("log_mel",), n_classes=2)
+    save_checkpoint(path, Checkpoint(network=Network(spec), spec=spec, classes=("t/a", "t/b")))
+
+
+def test_truncated_checkpoint_is_refused(tmp_path):
+    """With its name."""
+    path = tmp_path / "checkpoint.pt"
+    save_small_checkpoint(path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(EdgeAsdError, match=r"checkpoint\.pt: not a readable checkpoint"):
+        load_checkpoint(tmp_path)
+
+
+def test_checkpoint_lacking_a_weight_names_it(tmp_path):
+    """And one too many."""
+    path = tmp_path / "checkpoint.pt"
+    save_small_checkpoint(path)
+    content = torch.load(path, weights_only=True)
+    content["state"]["surprise"] = content["state"].pop("class_weight")
+    torch.save(content, path)
+    with pytest.raises(EdgeAsdError, match="missing: class_weight; extra: surprise"):
+        load_checkpoint(path)
+
+
+def test_absent_checkpoint_is_refused(tmp_path):
+    """With what was expected."""
+    with pytest.raises(EdgeAsdError, match="no checkpoint there"):
+        load_checkpoint(tmp_path)
