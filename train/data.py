@@ -199,7 +199,7 @@ def read_waves(folder: Path, files: Sequence[str]) -> dict[str, FloatArray]:
     for file in files:
         try:
             waves[file] = read_clip(folder / file)
-        except ClipError as error:  # noqa: PERF203 - one message names all clips at fault
+        except ClipError as error:
             faults.append(str(error))
     if faults:
         more = f"\n... and {len(faults) - 10} more" if len(faults) > 10 else ""
