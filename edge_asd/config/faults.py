@@ -52,7 +52,7 @@ def _sentence(error: ErrorDetails, path: KeyPath, schema: JsonSchema) -> str:
 
 def expectation(node: JsonSchema, schema: JsonSchema) -> str:
     """Say in words what a part of the JSON schema allows."""
-    node = _resolve(node, schema)
+    node = resolve(node, schema)
     if "x-expected" in node:
         return str(node["x-expected"])
     if "anyOf" in node:
@@ -69,7 +69,8 @@ def _type_expectation(node: JsonSchema, schema: JsonSchema) -> str:
     if kind == "array":
         return f"a list of {expectation(node['items'], schema).removeprefix('one of ')}"
     if kind == "object":
-        return f"the keys {', '.join(node['properties'])}"
+        keys = list(node["properties"])
+        return f"the key{'s' if len(keys) > 1 else ''} {', '.join(keys)}"
     text = f"text of at most {node['maxLength']} characters" if "maxLength" in node else "text"
     return {"string": text, "boolean": "true or false", "null": "null"}[kind]
 
@@ -87,7 +88,7 @@ def _number_expectation(node: JsonSchema) -> str:
     return " ".join([name, " and ".join(bounds)]).strip()
 
 
-def _resolve(node: JsonSchema, schema: JsonSchema) -> JsonSchema:
+def resolve(node: JsonSchema, schema: JsonSchema) -> JsonSchema:
     """Follow a reference; what stands beside it has the last word."""
     if "$ref" not in node:
         return node
@@ -98,16 +99,16 @@ def _at(schema: JsonSchema, location: Sequence[str | int]) -> JsonSchema:
     """The part of the schema that describes a location of pydantic's."""
     node = schema
     for part in location:
-        node = _resolve(node, schema)
+        node = resolve(node, schema)
         if "anyOf" in node:
-            node = next(_resolve(option, schema) for option in node["anyOf"] if option.get("type") != "null")
+            node = next(resolve(option, schema) for option in node["anyOf"] if option.get("type") != "null")
         if part in _TAGS:
             node = schema["$defs"][part]
         elif isinstance(part, int):
             node = node["items"]
         else:
             node = node["properties"][part]
-    return _resolve(node, schema)
+    return resolve(node, schema)
 
 
 def _known_keys(key: str, node: JsonSchema) -> str:
