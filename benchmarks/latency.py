@@ -1,0 +1,144 @@
+"""From a window's waveform to its score: the device's engines against what users run today, as ratios to torch eager.
+
+`python -m benchmarks.latency [--quick] [--json FILE] [--bundle FILE]`. Each contestant is a process of its own that
+stays open; they take turns with short bursts of windows, so that whatever else the machine does meets all of them. The
+front end counts. The device's engines are measured through the device's own code, at the default hop, and once more
+with every window computed whole (`whole_window_...`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+
+from benchmarks.report import print_table, write_report
+from edge_asd.bundle import open_bundle
+
+REFERENCE = "torch-eager"
+CONTESTANTS = (
+    REFERENCE,
+    "torch-compile",
+    "onnxruntime-fp32",
+    "onnxruntime-int8",
+    "openvino-fp32",
+    "openvino-int8",
+)
+_ROOT = Path(__file__).resolve().parent.parent
+_BUNDLE = _ROOT / "examples" / "bldc_motor" / "bldc-motor-1.0.0.asd"
+_PAUSE_S = 0.1  # until the threads of the contestant before have gone to sleep
+_WINDOWS_PER_BURST = 20
+
+
+@dataclass(kw_only=True)
+class _Runner:
+    """One contestant's process, and what it has measured so far."""
+
+    process: subprocess.Popen[str]
+    hop_ms: list[tuple[float, float]] = field(default_factory=list)  # latency, front end's part
+    whole_window_ms: list[tuple[float, float]] = field(default_factory=list)
+    peak_rss_mb: float = 0.0
+
+    def take_turn(self, n_windows: int) -> None:
+        answer = _ask(self.process, str(n_windows))
+        self.hop_ms += answer["hop"]
+        self.whole_window_ms += answer.get("whole_window", [])
+        self.peak_rss_mb = answer["peak_rss_mb"]
+
+    def figures(self) -> dict[str, float]:
+        latency_ms, features_ms = np.array(self.hop_ms).T
+        figures = {
+            **{f"p{share}_ms": float(np.percentile(latency_ms, share)) for share in (50, 90, 99)},
+            "max_ms": float(latency_ms.max()),
+            "features_p50_ms": float(np.percentile(features_ms, 50)),
+            "n": float(latency_ms.size),
+            "peak_rss_mb": self.peak_rss_mb,
+        }
+        if self.whole_window_ms:
+            latency_ms, features_ms = np.array(self.whole_window_ms).T
+            figures["whole_window_p50_ms"] = float(np.percentile(latency_ms, 50))
+            figures["whole_window_features_p50_ms"] = float(np.percentile(features_ms, 50))
+        return figures
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table, write the JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--quick", action="store_true", help="few windows, without torch-compile, which takes a minute")
+    parser.add_argument("--json", type=Path, help="where to write the results (default: benchmarks/results)")
+    parser.add_argument("--bundle", type=Path, default=_BUNDLE, help="model to measure (default: the example)")
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, metavar="NAME", help=", ".join(CONTESTANTS))
+    options = parser.parse_args(arguments)
+    names = options.only or [name for name in CONTESTANTS if not (options.quick and name == "torch-compile")]
+    rounds, n_windows = (3, 5) if options.quick else (20, _WINDOWS_PER_BURST)
+    manifest = open_bundle(options.bundle).manifest
+    contestants = measure(names, options.bundle, rounds=rounds, n_windows=n_windows)
+    ratios = ratios_to_reference(contestants)
+    details = {"model": {"name": manifest.name, "version": manifest.version, "classes": len(manifest.classes)}}
+    print_table("latency", contestants, ratios)
+    write_report("latency", contestants, ratios, path=options.json, details=details)
+    return 0
+
+
+def measure(names: Sequence[str], bundle: Path, *, rounds: int, n_windows: int) -> dict[str, dict[str, float]]:
+    """Let the contestants take turns: in every round each scores n_windows, in an order that rotates."""
+    with ExitStack() as stack:
+        runners = {name: stack.enter_context(_runner(name, bundle)) for name in names}
+        for number in track(range(rounds), "measuring", transient=True, disable=not sys.stderr.isatty()):
+            first = number % len(names)
+            for name in (*names[first:], *names[:first]):
+                runners[name].take_turn(n_windows)
+                time.sleep(_PAUSE_S)
+        return {name: runner.figures() for name, runner in runners.items()}
+
+
+def ratios_to_reference(contestants: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Median latency over that of torch eager, for each contestant but itself; none where it was not measured."""
+    if REFERENCE not in contestants:
+        return {}
+    reference_ms = contestants[REFERENCE]["p50_ms"]
+    ratios = {name: figures["p50_ms"] / reference_ms for name, figures in contestants.items() if name != REFERENCE}
+    for name, figures in contestants.items():
+        if "whole_window_p50_ms" in figures:
+            ratios[f"{name}-whole-window"] = figures["whole_window_p50_ms"] / reference_ms
+    return ratios
+
+
+@contextmanager
+def _runner(name: str, bundle: Path) -> Iterator[_Runner]:
+    command = [sys.executable, "-m", "benchmarks.contestant", name, str(bundle.resolve())]
+    with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        _answer(process)
+        yield _Runner(process=process)
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+def _ask(process: subprocess.Popen[str], line: str) -> dict[str, Any]:
+    if process.stdin is None:
+        raise RuntimeError("the contestant has no stdin")
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+    return _answer(process)
+
+
+def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
+    line = process.stdout.readline() if process.stdout is not None else ""
+    if not line:
+        raise RuntimeError(f"a contestant ended (exit code {process.wait()}); its message stands above")
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
+if __name__ == "__main__":
+    sys.exit(main())
