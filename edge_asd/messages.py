@@ -110,7 +110,7 @@ class Messages:
         latency_ms: float,
         engine: str,
     ) -> OutgoingMessage:
-        """One window's anomaly score; latency_ms from the window's last sample to its score."""
+        """One window's anomaly score; latency_ms is the wall time from the window to its score."""
         payload = {
             "score": round(score, 6),
             "threshold": round(threshold, 6),

@@ -1,6 +1,7 @@
 """The MQTT contract, frozen: whoever changes what goes over the wire changes this file and the schema number."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -120,6 +121,14 @@ def test_payload_is_as_frozen(leaf):
         assert len(payload.pop("id")) == 36  # an alarm's id is the alarm's; the others' are drawn
     assert (message.leaf, message.retain) == (leaf, retain)
     assert expected == payload
+
+
+@pytest.mark.parametrize("leaf", FROZEN)
+def test_every_field_is_documented(leaf):
+    """Whoever subscribes finds each field of the payload in docs/mqtt.md."""
+    documentation = (Path(__file__).parents[2] / "docs" / "mqtt.md").read_text(encoding="utf-8")
+    fields = set(over_the_wire(FROZEN[leaf][0]()))
+    assert {field for field in fields if f"`{field}`" not in documentation} == set()
 
 
 def test_topics_are_as_frozen():
