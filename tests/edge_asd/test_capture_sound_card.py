@@ -1,5 +1,6 @@
-"""The sound card, through a real sound server: PulseAudio plays into a null sink, and PortAudio records its monitor."""
+"""The sound card, through a real sound server: PulseAudio plays into a null sink, PortAudio records its monitor."""
 
+import json
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from edge_asd.capture import SoundCard
 from edge_asd.capture import sound_card as sound_card_module
 from edge_asd.capture.clips import SAMPLE_RATE_HZ
 from edge_asd.capture.devices import list_devices
+from edge_asd.cli import main
 from edge_asd.errors import UnavailableError
 
 LEFT_HZ, RIGHT_HZ = 1_000.0, 3_000.0
@@ -230,6 +232,15 @@ def test_cards_are_listed_with_what_they_can():
     device = next(device for device in list_devices() if device.name == "plant mic")
     assert device.channels >= 2
     assert device.native_rate_hz >= SAMPLE_RATE_HZ
+
+
+@pytest.mark.usefixtures("pulse")
+def test_the_command_shows_real_cards(capsys):
+    """`edge-asd devices` says of a card that works what it can, and of one that does not why."""
+    assert main(["devices", "--json"]) == 0
+    cards = {card["name"]: card for card in json.loads(capsys.readouterr().out)}
+    assert (cards["plant mic"]["takes_16_khz"], cards["plant mic"]["trouble"]) == (True, None)
+    assert "cannot be opened" in cards["silent mic"]["trouble"]
 
 
 DEAD_SERVER = """
