@@ -4,15 +4,22 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 TEST_PACKAGES := mosquitto pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins
 
-.PHONY: help demo test test-slow check bench package clean
+# The oldest Python that devices have, where one is installed: edge_asd's own tests run under it too.
+PYTHON_OLDEST ?= $(shell for python in python3.10 $(PYENV_ROOT)/versions/3.10*/bin/python3.10; do \
+  "$$python" -c 'import ensurepip' 2>/dev/null && { echo "$$python"; break; }; done)
+
+.PHONY: help demo test test-oldest test-slow check bench package clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 demo: .venv/.device ## two motors, healthy and then damaged, from sound to alarms on MQTT, with a report
 	$(BIN)/python -m examples.demo
 
-test: .venv/.workstation .venv/.system-test ## all fast tests; installs Mosquitto and PulseAudio where it may
+test: .venv/.workstation .venv/.system-test $(if $(PYTHON_OLDEST),test-oldest) ## all fast tests; installs Mosquitto and PulseAudio where it may
 	$(BIN)/python -m pytest
+
+test-oldest: .venv-oldest/.device .venv/.system-test ## the device part's tests under Python 3.10
+	.venv-oldest/bin/python -m pytest tests/edge_asd
 
 test-slow: .venv/.workstation .venv/.system-test ## the long tests
 	$(BIN)/python -m pytest -m slow --timeout 1800
@@ -32,7 +39,7 @@ package: .venv/.device ## the wheel of the device part, in dist/
 	$(BIN)/python -m build --wheel --outdir dist .
 
 clean: ## remove .venv and build products
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-oldest build dist *.egg-info
 
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -50,6 +57,12 @@ clean: ## remove .venv and build products
 # The workstation part on top: training, export, tests, checks.
 .venv/.workstation: .venv/.device
 	$(PIP) --editable '.[train,export,test,check]'
+	@touch $@
+
+.venv-oldest/.device: setup.cfg pyproject.toml
+	$(PYTHON_OLDEST) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet --disable-pip-version-check --upgrade pip
+	.venv-oldest/bin/pip install --quiet --disable-pip-version-check --editable '.[openvino,onnxruntime,test]'
 	@touch $@
 
 # Real servers for the tests. Tests whose server is missing skip and say so.
