@@ -16,7 +16,7 @@ _BLOCK_SAMPLES = 1_920  # 0.12 s, an eighth of the default hop
 class ClipPlayer:
     """A source of one channel that plays clips one after the other; it waits for its reader and loses nothing.
 
-    Block times are positions in the sound since the start of play, whatever the speed.
+    A block's times are those of the start of play plus its position in the sound, whatever the speed.
 
     Args:
         paths: clips, or folders whose clips are played by name.
@@ -24,6 +24,7 @@ class ClipPlayer:
         repeat: start again after the last clip.
         channel: counted from 0; needed where a clip has several.
         clock: seconds, never going back.
+        utc_clock: POSIX seconds.
         wait: sleeps for the seconds given; without it, a sleep that `close` ends.
 
     Raises:
@@ -41,6 +42,7 @@ class ClipPlayer:
         repeat: bool,
         channel: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        utc_clock: Callable[[], float] = time.time,
         wait: Callable[[float], object] | None = None,
     ) -> None:
         self._clips = find_clips(paths)
@@ -50,6 +52,7 @@ class ClipPlayer:
         self._repeat = repeat
         self._channel = channel
         self._clock = clock
+        self._utc_clock = utc_clock
         self._closed = threading.Event()
         self._wait = wait or self._closed.wait
         others = f" and {len(self._clips) - 1} more" if len(self._clips) > 1 else ""
@@ -61,7 +64,7 @@ class ClipPlayer:
         Raises:
             ClipError: a clip turns out to be damaged when it is reached.
         """
-        began_s = self._clock()
+        began_s, began_utc_s = self._clock(), self._utc_clock()
         position = 0  # samples since the start of play
         for samples in self._samples():
             for start in range(0, len(samples), _BLOCK_SAMPLES):
@@ -73,7 +76,8 @@ class ClipPlayer:
                     self._wait(early_s)
                 if self._closed.is_set():
                     return
-                yield (Block(samples=block, end_monotonic_s=position_s, end_utc_s=position_s),)
+                end_monotonic_s, end_utc_s = began_s + position_s, began_utc_s + position_s
+                yield (Block(samples=block, end_monotonic_s=end_monotonic_s, end_utc_s=end_utc_s),)
 
     def _samples(self) -> Iterator[FloatArray]:
         while True:

@@ -39,7 +39,9 @@ def clips(tmp_path):
 
 def player(paths, *, clock: Clock, speed: float = 1.0, repeat: bool = False, channel: int | None = None) -> ClipPlayer:
     """A player on that clock."""
-    return ClipPlayer(paths, speed=speed, repeat=repeat, channel=channel, clock=clock, wait=clock.wait)
+    return ClipPlayer(
+        paths, speed=speed, repeat=repeat, channel=channel, clock=clock, utc_clock=lambda: 5_000.0, wait=clock.wait
+    )
 
 
 def test_clips_are_joined_without_a_gap(clips):
@@ -52,12 +54,12 @@ def test_clips_are_joined_without_a_gap(clips):
     assert (source.live, source.lost_samples, source.name) == (False, 0, "clip a.wav and 2 more")
 
 
-def test_block_times_are_positions_in_the_sound(clips):
-    """A block's end counts the samples since the start of play, whatever the speed."""
+def test_block_times_are_positions_in_the_sound_from_the_start_of_play(clips):
+    """A block ends its samples' length after the start of play by both clocks, whatever the speed."""
     blocks = [block for (block,) in player(clips, clock=Clock(), speed=20.0)]
     ends = np.cumsum([len(block.samples) for block in blocks]) / SAMPLE_RATE_HZ
-    np.testing.assert_allclose([block.end_monotonic_s for block in blocks], ends)
-    np.testing.assert_allclose([block.end_utc_s for block in blocks], ends)
+    np.testing.assert_allclose([block.end_monotonic_s for block in blocks], 100.0 + ends)
+    np.testing.assert_allclose([block.end_utc_s for block in blocks], 5_000.0 + ends)
 
 
 @pytest.mark.parametrize("speed", [1.0, 20.0])
@@ -65,7 +67,7 @@ def test_sound_comes_at_its_speed(clips, speed):
     """Each block comes when its last sample is due, not earlier and not later."""
     clock = Clock()
     for (block,) in player(clips, clock=clock, speed=speed):
-        assert clock.now_s - 100.0 == pytest.approx(block.end_monotonic_s / speed)
+        assert clock.now_s - 100.0 == pytest.approx((block.end_monotonic_s - 100.0) / speed)
 
 
 def test_a_slow_reader_loses_nothing_and_is_not_waited_for(clips):
