@@ -40,8 +40,8 @@ class Block:
     """What one channel of a sound card or clip delivers at once.
 
     samples: (n,) float32 in -1..1 at 16 kHz.
-    end_monotonic_s, end_utc_s: when the last sample was heard (POSIX seconds for UTC); for recordings, the start of play
-    plus the position in the sound, whatever the speed.
+    end_monotonic_s, end_utc_s: when the last sample was heard (POSIX seconds for UTC); for recordings, the start of
+    play plus the position in the sound, whatever the speed.
     lost_samples: how many samples are missing between the block before and this one; above 0 it is a gap.
     """
 
