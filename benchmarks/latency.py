@@ -24,6 +24,7 @@ from rich.progress import track
 
 from benchmarks.report import print_table, write_report
 from edge_asd.bundle import open_bundle
+from edge_asd.errors import EdgeAsdError
 
 REFERENCE = "torch-eager"
 CONTESTANTS = (
@@ -81,7 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     names = options.only or [name for name in CONTESTANTS if not (options.quick and name == "torch-compile")]
     rounds, n_windows = (3, 5) if options.quick else (20, _WINDOWS_PER_BURST)
-    manifest = open_bundle(options.bundle).manifest
+    try:
+        manifest = open_bundle(options.bundle).manifest
+    except EdgeAsdError as error:
+        parser.exit(error.exit_code, f"{parser.prog}: {error}\n")
     contestants = measure(names, options.bundle, rounds=rounds, n_windows=n_windows)
     ratios = ratios_to_reference(contestants)
     details = {"model": {"name": manifest.name, "version": manifest.version, "classes": len(manifest.classes)}}

@@ -1,0 +1,52 @@
+"""Latency benchmark: real contestants in processes of their own, and the ratios."""
+
+import json
+
+import pytest
+
+from benchmarks import latency
+
+needs_example = pytest.mark.skipif(not latency._BUNDLE.exists(), reason="the example bundle is not in this checkout")
+
+
+def test_ratios_compare_medians_with_torch_eager() -> None:
+    """A ratio is the median over that of torch eager; whole windows count on their own."""
+    contestants = {
+        "torch-eager": {"p50_ms": 40.0},
+        "openvino-int8": {"p50_ms": 10.0, "whole_window_p50_ms": 12.0},
+    }
+    assert latency.ratios_to_reference(contestants) == {"openvino-int8": 0.25, "openvino-int8-whole-window": 0.3}
+    assert latency.ratios_to_reference({"openvino-int8": {"p50_ms": 10.0}}) == {}
+
+
+@needs_example
+@pytest.mark.timeout(110)
+def test_quick_run_measures_real_contestants(tmp_path) -> None:
+    """Torch eager and the product's default give latencies, memory and their ratio in one run."""
+    pytest.importorskip("torch", reason="torch, the reference contestant, is not installed")
+    pytest.importorskip("openvino", reason="the package openvino is not installed")
+    path = tmp_path / "latency.json"
+    assert latency.main(["--quick", "--only", "torch-eager", "openvino-int8", "--json", str(path)]) == 0
+    report = json.loads(path.read_text())
+    product, reference = report["contestants"]["openvino-int8"], report["contestants"]["torch-eager"]
+    for figures in (product, reference):
+        assert 0.0 < figures["p50_ms"] <= figures["p90_ms"] <= figures["p99_ms"] <= figures["max_ms"]
+        assert 0.0 < figures["features_p50_ms"] < figures["p50_ms"]
+        assert figures["n"] == 15
+        assert figures["peak_rss_mb"] > 50
+    assert report["ratios"]["openvino-int8"] == product["p50_ms"] / reference["p50_ms"]
+    assert product["peak_rss_mb"] < reference["peak_rss_mb"]
+
+
+def test_contestant_that_dies_is_an_error(tmp_path) -> None:
+    """A contestant's process that ends on its own is an error with its exit code, not a silent gap in the table."""
+    with pytest.raises(RuntimeError, match="a contestant ended"):
+        latency.measure(["openvino-int8"], tmp_path / "absent.asd", rounds=1, n_windows=1)
+
+
+def test_missing_bundle_is_told(tmp_path, capsys) -> None:
+    """A bundle that is not there gives its path and the exit code of a bad bundle."""
+    with pytest.raises(SystemExit) as caught:
+        latency.main(["--bundle", str(tmp_path / "absent.asd")])
+    assert caught.value.code == 78
+    assert "absent.asd" in capsys.readouterr().err
