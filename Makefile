@@ -1,7 +1,9 @@
 # Every target sets up what it needs. PYTHON names the interpreter that .venv is made with (3.10 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# Silenced: setuptools warns of every editable install.
+INSTALL := install --quiet --disable-pip-version-check
+PIP := PYTHONWARNINGS=ignore $(BIN)/pip $(INSTALL)
 TEST_PACKAGES := mosquitto pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins
 
 # The oldest Python that devices have, where one is installed: edge_asd's own tests run under it too.
@@ -61,8 +63,8 @@ clean: ## remove .venv and build products
 
 .venv-oldest/.device: setup.cfg pyproject.toml
 	$(PYTHON_OLDEST) -m venv .venv-oldest
-	.venv-oldest/bin/pip install --quiet --disable-pip-version-check --upgrade pip
-	.venv-oldest/bin/pip install --quiet --disable-pip-version-check --editable '.[openvino,onnxruntime,test]'
+	PYTHONWARNINGS=ignore .venv-oldest/bin/pip $(INSTALL) --upgrade pip
+	PYTHONWARNINGS=ignore .venv-oldest/bin/pip $(INSTALL) --editable '.[openvino,onnxruntime,test]'
 	@touch $@
 
 # Real servers for the tests. Tests whose server is missing skip and say so.
