@@ -38,6 +38,8 @@ class OpenVinoEngine:
             # By default OpenVINO takes bfloat16 where the CPU has it: scores would then depend on the CPU.
             "INFERENCE_PRECISION_HINT": "f32",
         }
+        # Without wave branches the network has no use for the wave, and OpenVINO drops that input.
+        self._input_names = frozenset(tensor.any_name for tensor in network.inputs)
         self._request: Any = core.compile_model(network, "CPU", settings).create_infer_request()
 
     def infer(self, wave: FloatArray, log_mel: FloatArray) -> EngineOutputs:
@@ -46,7 +48,8 @@ class OpenVinoEngine:
         for index in range(len(wave)):
             one = slice(index, index + 1)
             window = {"wave": np.ascontiguousarray(wave[one]), "log_mel": np.ascontiguousarray(log_mel[one])}
-            self._request.infer(window, share_inputs=True)
+            used = {name: array for name, array in window.items() if name in self._input_names}
+            self._request.infer(used, share_inputs=True)
             embedding.append(self._request.get_tensor("embedding").data.copy())
             cosine.append(self._request.get_tensor("cosine").data.copy())
         return EngineOutputs(embedding=np.concatenate(embedding), cosine=np.concatenate(cosine))

@@ -30,6 +30,7 @@ class HandNetwork:
     a: np.ndarray  # (n_mels, 128)
     b: np.ndarray  # (window_samples, 128)
     weight: np.ndarray  # (128, classes), columns of unit length
+    hears_wave: bool = True  # False: wave is an input that nothing uses, as in networks of log-mel alone
 
     @classmethod
     def draw(cls, n_classes: int, seed: int = 0) -> "HandNetwork":
@@ -45,7 +46,9 @@ class HandNetwork:
 
     def run(self, wave, log_mel):
         """(embedding, cosine) in numpy."""
-        hidden = log_mel.mean(axis=2) @ self.a + wave @ self.b
+        hidden = log_mel.mean(axis=2) @ self.a
+        if self.hears_wave:
+            hidden = hidden + wave @ self.b
         embedding = hidden / np.linalg.norm(hidden, axis=1, keepdims=True)
         return embedding, embedding @ self.weight
 
@@ -55,9 +58,15 @@ class HandNetwork:
         make = onnx.helper.make_node
         nodes = [
             make("ReduceMean", ["log_mel", "frames"], ["mean"], keepdims=0),
-            make("MatMul", ["mean", "a"], ["from_mel"]),
-            make("MatMul", ["wave", "b"], ["from_wave"]),
-            make("Add", ["from_mel", "from_wave"], ["hidden"]),
+            *(
+                [
+                    make("MatMul", ["mean", "a"], ["from_mel"]),
+                    make("MatMul", ["wave", "b"], ["from_wave"]),
+                    make("Add", ["from_mel", "from_wave"], ["hidden"]),
+                ]
+                if self.hears_wave
+                else [make("MatMul", ["mean", "a"], ["hidden"])]
+            ),
             make("ReduceL2", ["hidden", "features"], ["length"], keepdims=1),
             make("Div", ["hidden", "length"], ["embedding"]),
             make("MatMul", ["embedding", "weight"], ["cosine"]),
@@ -76,7 +85,11 @@ class HandNetwork:
             "hand",
             [value(spec.name, onnx.TensorProto.FLOAT, spec.shape) for spec in inputs],
             [value(spec.name, onnx.TensorProto.FLOAT, spec.shape) for spec in outputs],
-            [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
+            [
+                onnx.numpy_helper.from_array(array, name)
+                for name, array in constants.items()
+                if name != "b" or self.hears_wave
+            ],
         )
         opset = onnx.helper.make_opsetid("", 18)
         return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
@@ -92,8 +105,8 @@ def hand_network():
 def make_hand_bundle(tmp_path):
     """A function that writes a bundle around the hand network; keywords alter its golden values or its ONNX model."""
 
-    def make(*, n_classes: int = 3, onnx: bytes | None = None, **golden_changes):
-        network = HandNetwork.draw(n_classes)
+    def make(*, n_classes: int = 3, hears_wave: bool = True, onnx: bytes | None = None, **golden_changes):
+        network = replace(HandNetwork.draw(n_classes), hears_wave=hears_wave)
         random = np.random.default_rng(7)
         wave = (0.1 * random.standard_normal((2, SPEC.window_samples))).astype(np.float32)
         log_mel = log_mel_db(wave, SPEC)
