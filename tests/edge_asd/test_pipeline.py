@@ -1,11 +1,13 @@
 """Pipeline: windows to scores as in numpy by hand, the golden self-test, and no number where there is none."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
+from edge_asd.bundle import open_bundle
 from edge_asd.errors import BundleError
 from edge_asd.features import log_mel_db
 from edge_asd.pipeline import Pipeline, open_pipeline
@@ -14,6 +16,7 @@ from edge_asd.types import Block, EngineOutputs, Window
 from edge_asd.window import Windower
 
 ENGINES = ["openvino", "onnxruntime"]
+EXAMPLES = sorted(Path(__file__).parents[2].glob("examples/*/*.asd"))
 
 
 def cut(sound: np.ndarray, spec, hop_samples: int = 640) -> list[Window]:
@@ -149,3 +152,18 @@ def test_blas_computes_with_one_thread(make_hand_bundle) -> None:
         assert set(blas_threads()) <= {1}
         assert pipeline.engine_name in ENGINES
     assert blas_threads()[: len(before)] == before
+
+
+@pytest.mark.skipif(not EXAMPLES, reason="the example bundle is not in this checkout")
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_example_bundle_passes_its_self_test_on_every_engine(engine, precision) -> None:
+    """The bundle that ships runs on each engine in each precision and meets its golden scores within its tolerances."""
+    pytest.importorskip(engine, reason=f"the package {engine} is not installed")
+    bundle = open_bundle(EXAMPLES[0])
+    with open_pipeline(bundle, prefer=[engine], precision=precision) as pipeline:
+        allowed = getattr(bundle.manifest.golden_tolerance, precision).max_score_difference
+        for wave, label, expected in zip(bundle.golden.wave, bundle.golden.label, bundle.golden.score, strict=True):
+            window = Window(wave=wave, end_monotonic_s=10.0, end_utc_s=1e9, fresh_samples=len(wave), coverage=1.0)
+            scored = pipeline.ear(bundle.manifest.classes[label]).score(window)
+            assert scored.score == pytest.approx(expected, abs=allowed)
