@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from edge_asd.capture.blocks import BlockMaker
 from edge_asd.capture.clips import SAMPLE_RATE_HZ
 from edge_asd.capture.devices import SoundDevice, cannot_open, choose_device, list_devices, portaudio, takes_rate
@@ -75,7 +77,7 @@ class SoundCard:
         self._dropped = 0  # samples at the card's rate since the last delivery that found room
         self._previous_end_s: float | None = None  # monotonic, of the latest callback
         try:
-            self._stream = self._sounddevice.InputStream(
+            self._stream = self._sounddevice.RawInputStream(
                 device=self._device.index,
                 channels=n_channels,
                 samplerate=self.rate_hz,
@@ -136,8 +138,9 @@ class SoundCard:
             )
         return None if self._closed.is_set() else delivery
 
-    def _on_sound(self, samples: FloatArray, n_samples: int, stream_time: Any, status: Any) -> None:
-        """Take a block (n, all channels); called by PortAudio's thread, which must not wait."""
+    def _on_sound(self, buffer: Any, n_samples: int, stream_time: Any, status: Any) -> None:
+        """Take a block, float32 (n, all channels); called by PortAudio's thread, which must not wait."""
+        samples = np.frombuffer(buffer, dtype=np.float32).reshape(n_samples, -1)
         # The stream's clock is PortAudio's own and may step: only how long ago the last sample was heard is carried
         # over. Some drivers leave the time out (0) or run ahead of it.
         begin_s = stream_time.inputBufferAdcTime

@@ -36,7 +36,7 @@ class FakeSoundDevice:
     def check_input_settings(self, **settings):
         pass
 
-    def InputStream(self, *, callback, finished_callback, **settings):  # noqa: N802 - sounddevice's name
+    def RawInputStream(self, *, callback, finished_callback, **settings):  # noqa: N802 - sounddevice's name
         self.settings = settings
         self._callback = callback
         self.end = finished_callback
@@ -48,12 +48,11 @@ class FakeSoundDevice:
 
     def deliver(self, *, value: float = 0.1, overflow: bool = False, age_s: float = 0.0, has_time: bool = True) -> None:
         """Call back with one block, the last of whose samples was heard `age_s` ago."""
-        samples = np.tile(np.float32(value) * np.array([1, 2, 3], dtype=np.float32), (N, 1))[
-            :, : self.settings["channels"]
-        ]
+        channels = np.arange(1, self.settings["channels"] + 1, dtype=np.float32)
+        samples = np.tile(np.float32(value) * channels, (N, 1))  # (N, channels)
         now_s = 1e6
         times = SimpleNamespace(currentTime=now_s, inputBufferAdcTime=now_s - N / RATE_HZ - age_s if has_time else 0.0)
-        self._callback(samples, N, times, SimpleNamespace(input_overflow=overflow))
+        self._callback(samples.data, N, times, SimpleNamespace(input_overflow=overflow))
         samples[:] = np.nan  # the card reuses its buffer
 
 

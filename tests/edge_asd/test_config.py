@@ -5,7 +5,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_asd.config import ClipsSource, SoundCardSource, check_classes, load_config
@@ -211,6 +211,7 @@ def test_names_that_cannot_be_topics_are_refused(tmp_path):
         assert load_config(write(tmp_path, GOOD.replace("motor-1", f'"{name}"'))).machines[0].name == name
 
 
+@settings(deadline=None)
 @given(hop=st.integers(-(10**6), 10**6))
 def test_every_hop_is_good_or_told_which_would_be(tmp_path_factory, hop):
     """A hop is a multiple of 2560 within a window; for any other, the error names one that is good."""
