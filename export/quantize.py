@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ _OPERATORS = ("Conv", "Add", "Gemm")
 _OPTIONS = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False, "AddQDQPairToWeight": True}
 # How far a shortened weight may be from the middle of its integer, in steps: half a step is where it would round off.
 _MAX_SHORTENING_STEPS = 0.3
+_RANKING_WINDOWS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +85,13 @@ def quantize(
 def _ranking(
     prepared: Path, layers: dict[str, str], windows: Callable[[], Iterable[Windows]], expected: FloatArray
 ) -> list[str]:
-    """Nodes by what quantizing them alone costs, worst first."""
+    """Nodes by what quantizing them alone costs on a few windows, worst first."""
+    batch = next(iter(windows()))
+    few = [Windows(**{field.name: getattr(batch, field.name)[:_RANKING_WINDOWS] for field in fields(Windows)})]
     costs: dict[str, float] = {}
     for node in layers:
-        run = runner_from_onnx(_quantized(prepared, windows(), nodes=[node]))
-        costs[node] = 1.0 - _cosine(expected, _embeddings(run, windows()))
+        run = runner_from_onnx(_quantized(prepared, few, nodes=[node]))
+        costs[node] = 1.0 - _cosine(expected[:_RANKING_WINDOWS], _embeddings(run, few))
     return sorted(costs, key=lambda node: costs[node], reverse=True)
 
 

@@ -29,7 +29,9 @@ def runner_from_network(network: Network) -> Runner:
 
 def runner_from_onnx(model: bytes) -> Runner:
     """Run a serialized ONNX model with ONNX Runtime on the CPU."""
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # against torch's threads in one process
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def run(wave: FloatArray, log_mel: FloatArray) -> EngineOutputs:
         embedding, cosine = session.run(["embedding", "cosine"], {"wave": wave, "log_mel": log_mel})

@@ -25,6 +25,8 @@ MIN_CLIPS_GENPARETO = 100
 MIN_CLIPS_GAMMA = 30
 # Below it, the spread of one class's clips says less than the spread about their own means of all classes together.
 MIN_CLIPS_STUDENT_T = 6
+# With fewer degrees of freedom left by the classes' own means, all clips are taken as of one class.
+MIN_FREEDOM = 3
 _TAIL_SHARE = 0.1
 
 
@@ -172,6 +174,9 @@ def _genpareto(own: Scores) -> Tail:
     excesses = own[own > start] - start
     share = len(excesses) / len(own)
     shape, _, scale = stats.genpareto.fit(excesses, floc=0.0)
+    if shape < 0.0:
+        # A tail that ends, fitted on few excesses, ends at the highest clip: the exponential is the lightest trusted.
+        shape, scale = 0.0, float(excesses.mean())
     fitted = stats.genpareto(shape, loc=start, scale=scale)
     return Tail(
         method="genpareto",
@@ -193,7 +198,7 @@ def _student_t_pooled(class_name: str, scores: Mapping[str, Scores]) -> Tail:
     own = scores[class_name]
     total = sum(len(values) for values in scores.values())
     freedom = total - len(scores)
-    if freedom >= 1:
+    if freedom >= MIN_FREEDOM:
         squares = sum(((values - values.mean()) ** 2).sum() for values in scores.values())
         note = (
             f"upper prediction limit of Student's t about the mean of {len(own)} clips, with a spread pooled over "
@@ -210,8 +215,8 @@ def _student_t_pooled(class_name: str, scores: Mapping[str, Scores]) -> Tail:
         )
     together = np.concatenate(list(scores.values()))
     note = (
-        f"upper prediction limit of Student's t over {total} clips, one of each of {total} classes, as if of one "
-        f"({total - 1} degrees of freedom): a single clip shows no spread of its own"
+        f"upper prediction limit of Student's t over {total} clips of {len(scores)} classes taken as of one "
+        f"({total - 1} degrees of freedom), since so few show no spread of each class"
     )
     return _student_t(
         "student_t_pooled",

@@ -58,8 +58,7 @@ def print_bundle(bundle: Bundle, console: Console) -> None:
     manifest = bundle.manifest
     console.print(f"[bold]{manifest.name} {manifest.version}[/bold], made {manifest.created_utc:%Y-%m-%d %H:%M} UTC")
     console.print(f"sha256 {bundle.sha256}", highlight=False, soft_wrap=True)
-    sizes = ", ".join(f"{name} {entry.size_bytes / 1e6:.2f} MB" for name, entry in manifest.files.items())
-    console.print(sizes, highlight=False)
+    console.print(f"{bundle.path.stat().st_size / 1e6:.2f} MB", highlight=False)
     console.print(_threshold_table(manifest))
     if manifest.metrics.parity:
         console.print(_parity_table(manifest))

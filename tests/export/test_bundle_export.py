@@ -1,0 +1,136 @@
+"""From checkpoint and clips to a bundle that opens, with everything that a device asks of it."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+
+from edge_asd.bundle import open_bundle
+from edge_asd.errors import ClipError, UsageError
+from edge_asd.features import log_mel_db
+from edge_asd.score import MarginScorer
+from export.bundle import main
+from export.runners import runner_from_onnx
+from export.windows import find_calibration_clips, read_windows
+from train.checkpoint import Split, save_checkpoint
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, clip_folder, checkpoint):
+    """The bundle that the command makes."""
+    folder = tmp_path_factory.mktemp("made")
+    save_checkpoint(folder / "checkpoint.pt", checkpoint)
+    about = folder / "about.md"
+    about.write_text("Data: tones in noise, made for a test. Licence: CC0.")
+    out = folder / "test-tones-1.0.0.asd"
+    arguments = [str(folder), "--calibration", str(clip_folder), "--out", str(out), "--about", str(about)]
+    assert main([*arguments, "--false-alarms-per-day", "800"]) == 0
+    return open_bundle(out)
+
+
+def test_bundle_describes_the_network(made, checkpoint):
+    """Name and version from the file, the rest from the checkpoint."""
+    manifest = made.manifest
+    assert (manifest.name, manifest.version) == ("test-tones", "1.0.0")
+    assert manifest.classes == checkpoint.classes
+    assert manifest.feature_spec == checkpoint.feature_spec
+    assert (manifest.scorer.scale, manifest.scorer.margin) == (checkpoint.spec.scale, checkpoint.spec.margin)
+
+
+def test_every_class_has_a_threshold_from_its_own_kind_of_clips(made):
+    """Healthy clips that were neither trained on nor held out; on INT8 scores; extrapolated, as so few must be."""
+    counts = {name: threshold.n_clips for name, threshold in made.manifest.thresholds.items()}
+    assert counts == {"fan/A": 3, "fan/B": 1, "pump/C": 1}
+    for threshold in made.manifest.thresholds.values():
+        assert threshold.extrapolated
+        assert threshold.precision == "int8"
+        assert threshold.target_false_alarms_per_day == 800.0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_golden_values_hold_for_the_models_in_the_bundle(made, precision):
+    """Both models stay within the tolerance that the bundle itself states."""
+    golden, manifest = made.golden, made.manifest
+    tolerance = getattr(manifest.golden_tolerance, precision)
+    np.testing.assert_allclose(
+        log_mel_db(golden.wave, manifest.feature_spec),
+        golden.log_mel,
+        atol=manifest.golden_tolerance.max_log_mel_difference_db,
+    )
+    outputs = runner_from_onnx(made.onnx_model(precision))(golden.wave, golden.log_mel)
+    assert (outputs.embedding * golden.embedding).sum(axis=1).min() >= tolerance.min_embedding_cosine
+    scorer = MarginScorer(manifest.scorer.scale, manifest.scorer.margin, n_classes=len(manifest.classes))
+    difference = np.abs(scorer.score(outputs.cosine, golden.label) - golden.score)
+    assert difference.max() <= tolerance.max_score_difference
+
+
+def test_figures_count_only_held_out_and_damaged_clips(made):
+    """For both models, each class that has test clips."""
+    counts = {
+        (figures.class_name, figures.precision): (figures.n_normal, figures.n_anomaly)
+        for figures in made.manifest.metrics.test
+    }
+    assert counts == {
+        ("fan/A", "fp32"): (1, 2),
+        ("fan/B", "fp32"): (1, 1),
+        ("fan/A", "int8"): (1, 2),
+        ("fan/B", "int8"): (1, 1),
+    }
+
+
+def test_parity_is_measured_on_all_clips(made):
+    """Float32 is torch but for rounding; INT8 is near."""
+    fp32, int8 = made.manifest.metrics.parity
+    assert fp32.n_windows == int8.n_windows == 16
+    assert fp32.embedding_cosine_min > 0.99999
+    assert int8.embedding_cosine_min >= 0.99
+    assert fp32.score_difference_max < int8.score_difference_max
+
+
+def test_card_says_what_was_stated_and_what_was_counted(made):
+    """Licence first, counts of clips, method of each threshold, limits."""
+    for text in ("Licence: CC0", "| fan/A | 2 | 3 | 1 | 2 |", "extrapolated", "limits"):
+        assert text in made.model_card
+
+
+@pytest.mark.parametrize("out", ["model.asd", "model-1.0.0.zip", "-1.0.asd", "no/such/folder/model-1.0.0.asd"])
+def test_path_that_is_no_bundle_name_is_refused(tmp_path, clip_folder, checkpoint, out, capsys):
+    """Before anything is computed."""
+    save_checkpoint(tmp_path / "checkpoint.pt", checkpoint)
+    assert main([str(tmp_path), "--calibration", str(clip_folder), "--out", str(tmp_path / out)]) == 2
+    assert "expected" in capsys.readouterr().err
+
+
+def test_folder_without_fresh_healthy_clips_is_refused(clip_folder, checkpoint):
+    """Clips that were trained on score too low to fit a threshold on."""
+    files = tuple(file.name for file in clip_folder.glob("*_normal_*.flac"))
+    all_trained = dataclasses.replace(checkpoint, split=Split(train=files))
+    with pytest.raises(UsageError, match="no healthy clip left"):
+        find_calibration_clips(clip_folder, all_trained)
+
+
+def test_imported_network_takes_the_roles_of_metadata(tmp_path, clip_folder, checkpoint):
+    """Without a split, `test` in metadata.csv holds a clip out and all other healthy clips fit thresholds."""
+    shutil.copytree(clip_folder, tmp_path / "clips")
+    table = tmp_path / "clips" / "metadata.csv"
+    rows = list(csv.DictReader(table.open()))
+    with table.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0].keys())
+        writer.writeheader()
+        writer.writerows({**row, "split": "test" if row["file"] == "A_normal_0.flac" else "none"} for row in rows)
+    clips = find_calibration_clips(tmp_path / "clips", dataclasses.replace(checkpoint, split=Split()))
+    assert [recording.file for recording in clips.test_normal] == ["A_normal_0.flac"]
+    assert (len(clips.trained), len(clips.calibration), len(clips.test_anomaly)) == (0, 12, 3)
+
+
+def test_clip_shorter_than_a_window_is_refused(tmp_path, clip_folder, checkpoint):
+    """By its name and length."""
+    clips = find_calibration_clips(clip_folder, checkpoint)
+    soundfile.write(tmp_path / clips.trained[0].file, np.zeros(159_999, np.float32), 16_000)
+    with pytest.raises(ClipError, match=r"159999 samples.*expected at least 160000"):
+        list(read_windows(tmp_path, clips.trained[:1], classes=checkpoint.classes, spec=checkpoint.feature_spec))
