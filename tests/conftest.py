@@ -1,4 +1,4 @@
-"""Brokers and subscribers for the tests: a real Mosquitto as a child process and an amqtt in a thread."""
+"""For all tests: hypothesis without deadlines, a real Mosquitto as a child process, an amqtt in a thread, subscribers."""
 
 import asyncio
 import json
@@ -15,7 +15,12 @@ from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
+from hypothesis import HealthCheck, settings
 from paho.mqtt.enums import CallbackAPIVersion
+
+# A busy machine is slow, not wrong.
+settings.register_profile("busy-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy-machine")
 
 
 def free_port():
