@@ -1,4 +1,4 @@
-"""For all tests: hypothesis without deadlines, a real Mosquitto as a child process, an amqtt in a thread, subscribers."""
+"""For all tests: hypothesis without deadlines; Mosquitto as a child process, amqtt in a thread, subscribers."""
 
 import asyncio
 import json
