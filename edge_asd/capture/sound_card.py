@@ -24,8 +24,16 @@ LOG = logging.getLogger(__name__)
 _BLOCK_S = 0.12
 """An eighth of the default hop: few wake-ups, and no hop waits for a block that is nearly full."""
 
+_CARD_BUFFER_S = 1.0
+"""How much sound the driver is asked to hold while this process does not get to run."""
+
 _QUEUE_S = 10.0
 """How much sound waits for a reader that is late; beyond it the newest block is dropped and counted."""
+
+_MAX_JITTER_S = 1.0
+_MAX_DRIFT = 1e-3
+"""A block cannot end later than it arrives, but may arrive late: its end is the earliest that arrivals allow, and moves
+later by no more than a card's clock may drift, unless it would be further off than delivery jitters."""
 
 _STALL_S = 5.0
 """A card is silent at most this long; PulseAudio may take 2 s for its first block."""
@@ -82,6 +90,7 @@ class SoundCard:
                 channels=n_channels,
                 samplerate=self.rate_hz,
                 blocksize=round(_BLOCK_S * self.rate_hz),
+                latency=_CARD_BUFFER_S,
                 dtype="float32",
                 callback=self._on_sound,
                 finished_callback=self._wake,
@@ -145,16 +154,20 @@ class SoundCard:
         # over. Some drivers leave the time out (0) or run ahead of it.
         begin_s = stream_time.inputBufferAdcTime
         age_s = max(0.0, stream_time.currentTime - begin_s - n_samples / self.rate_hz) if begin_s > 0 else 0.0
-        end_monotonic_s = time.monotonic() - age_s
+        now_s = time.monotonic()
+        end_s = now_s - age_s
         lost_samples = self._dropped
-        if status.input_overflow and self._previous_end_s is not None:
-            gap_s = end_monotonic_s - n_samples / self.rate_hz - self._previous_end_s
-            lost_samples += max(1, round(gap_s * self.rate_hz))
-        self._previous_end_s = end_monotonic_s
+        if self._previous_end_s is not None:
+            due_s = self._previous_end_s + n_samples / self.rate_hz
+            if status.input_overflow:
+                lost_samples += max(1, round((end_s - due_s) * self.rate_hz))
+            elif end_s - due_s < _MAX_JITTER_S:
+                end_s = min(end_s, due_s + _MAX_DRIFT * n_samples / self.rate_hz)
+        self._previous_end_s = end_s
         delivery = _Delivery(
             samples[:, self._channels],  # a copy: the card reuses its buffer
-            end_monotonic_s,
-            time.time() - age_s,
+            end_s,
+            time.time() - (now_s - end_s),
             lost_samples,
         )
         try:

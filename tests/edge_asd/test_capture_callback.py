@@ -139,6 +139,36 @@ def test_a_block_ended_as_long_ago_as_the_card_says(fake, told, age_s):
     assert block.end_utc_s == pytest.approx(time.time() - age_s, abs=0.1)
 
 
+def test_blocks_that_arrive_in_bursts_end_evenly(fake, monkeypatch):
+    """Several blocks may arrive at once; their ends are as far apart as their sound, and none is ahead of time."""
+    now_s = [50.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    card = SoundCard("fake", [0])
+    arrivals_s = []
+    for _ in range(20):
+        now_s[0] += 3 * N / RATE_HZ
+        for _ in range(3):
+            fake.deliver()
+            arrivals_s.append(now_s[0])
+    blocks = iter(card)
+    ends_s = np.array([next(blocks)[0].end_monotonic_s for _ in range(60)])
+    assert np.all(ends_s <= arrivals_s)
+    np.testing.assert_allclose(np.diff(ends_s)[3:], N / RATE_HZ, rtol=3e-3)
+
+
+def test_ends_follow_a_clock_that_is_slow_and_a_silent_loss(fake, monkeypatch):
+    """A card whose clock is 0.05 % slow is followed, and so is one that lost 3 s without saying so."""
+    now_s = [50.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    card = SoundCard("fake", [0])
+    blocks = iter(card)
+    for number in range(500):
+        now_s[0] += 1.0005 * N / RATE_HZ + (3.0 if number == 250 else 0.0)
+        fake.deliver()
+        (block,) = next(blocks)
+        assert block.end_monotonic_s == pytest.approx(now_s[0], abs=1e-6)
+
+
 def test_a_stream_that_ends_by_itself_is_a_fault_to_try_again(fake):
     """A card that is pulled out ends its stream: a TemporaryError at once, and the card is let go."""
     card = SoundCard("fake", [0])

@@ -93,7 +93,7 @@ def tones(pulse, tmp_path) -> Iterator[None]:  # noqa: ARG001 - it plays into th
     left = LEFT_PEAK * np.sin(2 * np.pi * LEFT_HZ * seconds)
     right = RIGHT_PEAK * np.sin(2 * np.pi * RIGHT_HZ * seconds)
     soundfile.write(tmp_path / "tones.wav", np.stack([left, right], axis=1), 48_000, subtype="FLOAT")
-    player = subprocess.Popen(["paplay", "--latency-msec=50", "--device=plant", str(tmp_path / "tones.wav")])
+    player = subprocess.Popen(["paplay", "--latency-msec=2000", "--device=plant", str(tmp_path / "tones.wav")])
     yield
     player.terminate()
     player.wait(10)
@@ -127,9 +127,9 @@ def test_a_card_is_recorded_channel_by_channel():
     card = SoundCard("plant", [1, 0])
     samples, blocks = record(card, 3.0)
     assert card.rate_hz == SAMPLE_RATE_HZ
+    assert card.lost_samples == 0
     assert_tone(samples[:, 0], RIGHT_HZ, RIGHT_PEAK)
     assert_tone(samples[:, 1], LEFT_HZ, LEFT_PEAK)
-    assert card.lost_samples == 0
     assert {block.lost_samples for pair in blocks for block in pair} == {0}
 
 
@@ -158,8 +158,8 @@ def test_a_card_that_refuses_16_khz_is_resampled(monkeypatch):
     card = SoundCard("plant", [0])
     samples, _ = record(card, 3.0)
     assert card.rate_hz == 48_000
-    assert_tone(samples[:, 0], LEFT_HZ, LEFT_PEAK)
     assert card.lost_samples == 0
+    assert_tone(samples[:, 0], LEFT_HZ, LEFT_PEAK)
 
 
 @pytest.mark.usefixtures("tones")
@@ -197,15 +197,17 @@ def test_a_late_reader_loses_sound_and_is_told_how_much(monkeypatch):
     monkeypatch.setattr(sound_card_module, "_QUEUE_S", 0.6)
     card = SoundCard("plant", [0])
     blocks = iter(card)
-    first = next(blocks)[0]
-    time.sleep(2.0)
+    for _ in range(20):  # PulseAudio hands over what it had buffered in its first second
+        first = next(blocks)[0]
+    lost_before = card.lost_samples
+    time.sleep(3.0)
     read = [next(blocks)[0] for _ in range(10)]
     card.close()
+    lost = card.lost_samples - lost_before
+    assert lost == sum(block.lost_samples for block in read) > SAMPLE_RATE_HZ
     heard_s = sum(len(block.samples) for block in read) / SAMPLE_RATE_HZ
-    assert [block.lost_samples > 0 for block in read].count(True) == 1
-    assert card.lost_samples == sum(block.lost_samples for block in read)
     between_s = read[-1].end_monotonic_s - first.end_monotonic_s
-    assert heard_s + card.lost_samples / SAMPLE_RATE_HZ == pytest.approx(between_s, abs=0.5)
+    assert heard_s + lost / SAMPLE_RATE_HZ == pytest.approx(between_s, abs=0.5)
 
 
 @pytest.mark.parametrize(
