@@ -15,6 +15,7 @@ from rich.console import Console
 from edge_asd.bundle import (
     Bundle,
     ClassFigures,
+    EngineName,
     Metrics,
     ModelDescription,
     Precision,
@@ -25,6 +26,7 @@ from edge_asd.bundle import (
 )
 from edge_asd.commands.bundle import print_bundle
 from edge_asd.errors import EdgeAsdError, UsageError
+from edge_asd.pipeline import open_pipeline
 from edge_asd.score import MarginScorer
 from edge_asd.types import FloatArray
 from export.card import CardFacts, model_card
@@ -41,6 +43,10 @@ from train.data import Recording
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 # Thresholds are fitted on what a device runs by default.
 _SERVED: Precision = "int8"
+# ONNX Runtime computes Q and DQ as the operators are defined; other engines may fuse and round otherwise.
+_REFERENCE: EngineName = "onnxruntime"
+# Of the device's engines, those of a workstation.
+_ENGINES: tuple[EngineName, ...] = ("openvino", "onnxruntime")
 # INT8 ranges settle on far fewer clips than a data set may hold.
 _MAX_RANGE_CLIPS = 100
 _OUT_NAME = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*?)-(?P<version>[0-9][0-9A-Za-z.+]*)\.asd$")
@@ -88,11 +94,17 @@ def export_bundle(
     say(f"comparing torch, float32 and INT8 on {len(clips.everything)} clips")
     scorer = MarginScorer(checkpoint.spec.scale, checkpoint.spec.margin, n_classes=checkpoint.spec.n_classes)
     runners = {"torch": runner_from_network(checkpoint.network)}
-    runners |= {precision: runner_from_onnx(models[precision]) for precision in _PRECISIONS}
+    for engine in _ENGINES:
+        for precision in _PRECISIONS:
+            runners[f"{precision} {engine}"] = runner_from_onnx(models[precision], precision, engine)
     evaluated = evaluate(runners, windows(clips.everything), scorer)
-    parity = tuple(parity_figures(precision, evaluated["torch"], evaluated[precision]) for precision in _PRECISIONS)
+    parity = tuple(
+        parity_figures(precision, engine, evaluated["torch"], evaluated[f"{precision} {engine}"])
+        for precision in _PRECISIONS
+        for engine in _ENGINES
+    )
 
-    thresholds = _thresholds(checkpoint, clips, evaluated[_SERVED], scorer, target)
+    thresholds = _thresholds(checkpoint, clips, evaluated[f"{_SERVED} {_REFERENCE}"], scorer, target)
     inputs, outputs = tensor_specs(spec, len(checkpoint.classes))
     description = ModelDescription(
         name=name,
@@ -105,7 +117,9 @@ def export_bundle(
         scorer=ScorerSpec(scale=checkpoint.spec.scale, margin=checkpoint.spec.margin),
         thresholds=thresholds,
         golden_tolerance=golden_tolerance(parity),
-        metrics=Metrics(parity=parity, test=_test_figures(clips, evaluated, thresholds)),
+        metrics=Metrics(
+            float_layers=int8.float_layers, parity=parity, test=_test_figures(clips, evaluated, thresholds)
+        ),
     )
     facts = CardFacts(
         description=description,
@@ -113,7 +127,6 @@ def export_bundle(
         n_parameters=sum(parameter.numel() for parameter in checkpoint.network.parameters()),
         clips=clips,
         training=checkpoint.training,
-        float_layers=int8.float_layers,
         about=about,
     )
     return write_bundle(
@@ -170,7 +183,7 @@ def _test_figures(
         for precision in _PRECISIONS
         for figures in detection_figures(
             precision,
-            evaluated[precision].score[len(clips.everything) - n_test :],
+            evaluated[f"{precision} {_REFERENCE}"].score[len(clips.everything) - n_test :],
             class_names=[recording.class_name for recording in clips.for_test],
             is_anomaly=np.array([recording.label == "anomaly" for recording in clips.for_test], dtype=bool),
             thresholds=thresholds,
@@ -219,6 +232,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             about=_text(options.about) if options.about else "",
             say=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
         )
+        for engine in _ENGINES:
+            console.print(_self_test(bundle, engine), highlight=False, markup=False, soft_wrap=True)
     except EdgeAsdError as error:
         console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code
@@ -227,6 +242,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"warning: {line}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     print(options.out)
     return 0
+
+
+def _self_test(bundle: Bundle, engine: EngineName) -> str:
+    """Run the golden windows as a device does before it serves."""
+    for precision in _PRECISIONS:
+        open_pipeline(bundle, prefer=(engine,), precision=precision).close()
+    return f"self-test on {engine}: {' and '.join(_PRECISIONS)} within tolerance"
 
 
 def _warnings(bundle: Bundle) -> Iterator[str]:
@@ -241,8 +263,9 @@ def _warnings(bundle: Bundle) -> Iterator[str]:
     for figures in manifest.metrics.parity:
         if figures.embedding_cosine_min < MIN_EMBEDDING_COSINE:
             yield (
-                f"{figures.precision} has an embedding cosine of {figures.embedding_cosine_min:.4f} on a test clip, "
-                f"below {MIN_EMBEDDING_COSINE}, which it keeps on the healthy clips that gave its ranges"
+                f"{figures.precision} on {figures.engine} has an embedding cosine of "
+                f"{figures.embedding_cosine_min:.4f} on a test clip, below {MIN_EMBEDDING_COSINE}, which it keeps on "
+                "the healthy clips that gave its ranges"
             )
 
 

@@ -21,7 +21,7 @@ class CardFacts:
     """What goes into a model card beside the manifest.
 
     about: Markdown of the maker on data, licence, attribution and use; empty when nothing was stated.
-    training: settings of the training run. float_layers: kept in float in the INT8 model.
+    training: settings of the training run.
     """
 
     description: ModelDescription
@@ -29,7 +29,6 @@ class CardFacts:
     n_parameters: int
     clips: Clips
     training: Mapping[str, Any]
-    float_layers: Sequence[str]
     about: str
 
 
@@ -107,10 +106,11 @@ def _training(facts: CardFacts) -> str:
 
 def _parity(facts: CardFacts) -> str:
     table = _table(
-        ("model", "windows", "embedding cosine, lowest", "mean", "score difference, largest", "mean"),
+        ("model", "engine", "windows", "embedding cosine, lowest", "mean", "score difference, largest", "mean"),
         [
             (
                 figures.precision,
+                figures.engine,
                 figures.n_windows,
                 f"{figures.embedding_cosine_min:.5f}",
                 f"{figures.embedding_cosine_mean:.5f}",
@@ -120,8 +120,8 @@ def _parity(facts: CardFacts) -> str:
             for figures in facts.description.metrics.parity
         ],
     )
-    kept = f"Kept in float: {', '.join(facts.float_layers)}." if facts.float_layers else "No layer was kept in float."
-    return f"{table}\n\n{kept}"
+    kept = ", ".join(facts.description.metrics.float_layers)
+    return f"{table}\n\nThe INT8 model keeps in float: {kept or 'nothing'}."
 
 
 def _test(figures: Sequence[ClassFigures]) -> str:

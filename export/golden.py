@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_asd.bundle import Golden, GoldenTolerance, ParityFigures, Tolerance
+from edge_asd.bundle import Golden, GoldenTolerance, ParityFigures, Precision, Tolerance
 from edge_asd.score import MarginScorer
 from export.runners import runner_from_onnx
 from export.windows import Clips, Windows
@@ -22,7 +22,7 @@ def golden_clips(clips: Clips) -> tuple[Recording, Recording]:
 
 def golden_values(batch: Windows, onnx_fp32: bytes, scorer: MarginScorer) -> Golden:
     """What the float32 model says of two windows."""
-    outputs = runner_from_onnx(onnx_fp32)(batch.wave, batch.log_mel)
+    outputs = runner_from_onnx(onnx_fp32, "fp32")(batch.wave, batch.log_mel)
     return Golden(
         wave=batch.wave,
         log_mel=batch.log_mel,
@@ -34,12 +34,16 @@ def golden_values(batch: Windows, onnx_fp32: bytes, scorer: MarginScorer) -> Gol
 
 
 def golden_tolerance(parity: Sequence[ParityFigures]) -> GoldenTolerance:
-    """Twice what was measured on all clips here, since engines round differently, and never less than a floor."""
-    limits = {
-        figures.precision: Tolerance(
-            min_embedding_cosine=max(0.5, 1.0 - 2.0 * max(floor, 1.0 - figures.embedding_cosine_min)),
-            max_score_difference=2.0 * max(score_floor, figures.score_difference_max),
+    """Twice the most that was measured on all clips here, since engines round differently, and never below a floor."""
+
+    def tolerance(precision: Precision, cosine_floor: float, score_floor: float) -> Tolerance:
+        found = [figures for figures in parity if figures.precision == precision]
+        loss = max(cosine_floor, *(1.0 - figures.embedding_cosine_min for figures in found))
+        return Tolerance(
+            min_embedding_cosine=max(0.5, 1.0 - 2.0 * loss),
+            max_score_difference=2.0 * max(score_floor, *(figures.score_difference_max for figures in found)),
         )
-        for figures, floor, score_floor in zip(parity, (5e-5, 5e-3), (0.01, 0.5), strict=True)
-    }
-    return GoldenTolerance(max_log_mel_difference_db=1e-2, fp32=limits["fp32"], int8=limits["int8"])
+
+    return GoldenTolerance(
+        max_log_mel_difference_db=1e-2, fp32=tolerance("fp32", 5e-5, 0.01), int8=tolerance("int8", 5e-3, 0.5)
+    )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from edge_asd.bundle import ClassFigures, ParityFigures, Precision, Threshold
+from edge_asd.bundle import ClassFigures, EngineName, ParityFigures, Precision, Threshold
 from edge_asd.score import MarginScorer
 from edge_asd.types import FloatArray
 from export.runners import Runner
@@ -39,13 +39,14 @@ def evaluate(runners: Mapping[str, Runner], windows: Iterable[Windows], scorer: 
     }
 
 
-def parity_figures(precision: Precision, reference: Evaluated, found: Evaluated) -> ParityFigures:
+def parity_figures(precision: Precision, engine: EngineName, reference: Evaluated, found: Evaluated) -> ParityFigures:
     """How far `found` is from `reference` on the same windows."""
     cosine = (reference.embedding * found.embedding).sum(axis=1)  # (N,) both of unit length
     cosine /= np.linalg.norm(reference.embedding, axis=1) * np.linalg.norm(found.embedding, axis=1)
     difference = np.abs(reference.score - found.score)
     return ParityFigures(
         precision=precision,
+        engine=engine,
         n_windows=len(cosine),
         embedding_cosine_min=float(cosine.min()),
         embedding_cosine_mean=float(cosine.mean()),

@@ -62,12 +62,12 @@ def quantize(
         source.write_bytes(onnx_fp32)
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         layers = _layers(onnx.load(prepared))
-        expected = _embeddings(runner_from_onnx(onnx_fp32), windows())
+        expected = _embeddings(runner_from_onnx(onnx_fp32, "fp32"), windows())
         kept: list[str] = []
         ranking: list[str] | None = None
         while True:
             model = _quantized(prepared, windows(), nodes=[node for node in layers if node not in kept])
-            found = _cosine(expected, _embeddings(runner_from_onnx(model), windows()))
+            found = _cosine(expected, _embeddings(runner_from_onnx(model, "int8"), windows()))
             say(f"INT8 with {len(kept)} of {len(layers)} layers in float: lowest embedding cosine {found:.5f}")
             if found >= min_embedding_cosine:
                 return QuantizedModel(model=model, float_layers=tuple(layers[node] for node in kept))
@@ -90,7 +90,7 @@ def _ranking(
     few = [Windows(**{field.name: getattr(batch, field.name)[:_RANKING_WINDOWS] for field in fields(Windows)})]
     costs: dict[str, float] = {}
     for node in layers:
-        run = runner_from_onnx(_quantized(prepared, few, nodes=[node]))
+        run = runner_from_onnx(_quantized(prepared, few, nodes=[node]), "int8")
         costs[node] = 1.0 - _cosine(expected[:_RANKING_WINDOWS], _embeddings(run, few))
     return sorted(costs, key=lambda node: costs[node], reverse=True)
 

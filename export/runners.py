@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-import numpy as np
-import onnxruntime
 import torch
 
+from edge_asd.bundle import EngineName, Precision
+from edge_asd.engine.onnxruntime import OnnxRuntimeEngine
+from edge_asd.engine.openvino import OpenVinoEngine
 from edge_asd.types import EngineOutputs, FloatArray
 from train.network import Network
 
@@ -27,14 +28,8 @@ def runner_from_network(network: Network) -> Runner:
     return run
 
 
-def runner_from_onnx(model: bytes) -> Runner:
-    """Run a serialized ONNX model with ONNX Runtime on the CPU."""
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # against torch's threads in one process
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-    def run(wave: FloatArray, log_mel: FloatArray) -> EngineOutputs:
-        embedding, cosine = session.run(["embedding", "cosine"], {"wave": wave, "log_mel": log_mel})
-        return EngineOutputs(embedding=np.asarray(embedding), cosine=np.asarray(cosine))
-
-    return run
+def runner_from_onnx(model: bytes, precision: Precision, engine: EngineName = "onnxruntime") -> Runner:
+    """Run a serialized ONNX model on an engine of the device, with all cores."""
+    if engine == "openvino":
+        return OpenVinoEngine(model, precision=precision, threads=0).infer
+    return OnnxRuntimeEngine(model, precision=precision, threads=0).infer

@@ -12,6 +12,7 @@ from edge_asd.errors import BundleError
 from edge_asd.types import FeatureSpec
 
 Precision: TypeAlias = Literal["fp32", "int8"]
+EngineName: TypeAlias = Literal["onnxruntime", "openvino"]
 ClassName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,48}/[A-Za-z0-9_.~-]{1,64}$")]
 """TYPE/ID of a machine; with a `~` in it, a class that the network only learnt against and nothing listens as."""
 
@@ -73,9 +74,10 @@ class Threshold(_Part):
 
 
 class ParityFigures(_Part):
-    """How far one ONNX model is from the torch network on the same windows: score is its z."""
+    """How far one ONNX model on one engine is from the torch network on the same windows: score is its z."""
 
     precision: Precision
+    engine: EngineName
     n_windows: int = Field(ge=1)
     embedding_cosine_min: float
     embedding_cosine_mean: float
@@ -96,8 +98,12 @@ class ClassFigures(_Part):
 
 
 class Metrics(_Part):
-    """Figures of the exporter: parity with the trained network, and test clips where there were any."""
+    """Figures of the exporter: parity with the trained network, and test clips where there were any.
 
+    float_layers: those that the INT8 model keeps in float, since they would have cost too much accuracy.
+    """
+
+    float_layers: tuple[str, ...] = Field(default=(), max_length=1_000)
     parity: tuple[ParityFigures, ...] = Field(default=(), max_length=8)
     test: tuple[ClassFigures, ...] = Field(default=(), max_length=8 * MAX_CLASSES)
 

@@ -62,6 +62,7 @@ def print_bundle(bundle: Bundle, console: Console) -> None:
     console.print(_threshold_table(manifest))
     if manifest.metrics.parity:
         console.print(_parity_table(manifest))
+        console.print(f"INT8 keeps in float: {', '.join(manifest.metrics.float_layers) or 'nothing'}", highlight=False)
     if manifest.metrics.test:
         console.print(_test_table(manifest))
 
@@ -88,12 +89,13 @@ def _threshold_cells(threshold: Threshold) -> tuple[str, str, str, str]:
 
 
 def _parity_table(manifest: Manifest) -> Table:
-    table = Table("model", title="Parity with the trained network", box=box.SIMPLE, title_justify="left")
+    table = Table("model", "engine", title="Parity with the trained network", box=box.SIMPLE, title_justify="left")
     for heading in ("windows", "embedding cosine min", "mean", "score difference max", "mean"):
         table.add_column(heading, justify="right")
     for figures in manifest.metrics.parity:
         table.add_row(
             figures.precision,
+            figures.engine,
             str(figures.n_windows),
             f"{figures.embedding_cosine_min:.5f}",
             f"{figures.embedding_cosine_mean:.5f}",

@@ -62,7 +62,7 @@ def test_golden_values_hold_for_the_models_in_the_bundle(made, precision):
         golden.log_mel,
         atol=manifest.golden_tolerance.max_log_mel_difference_db,
     )
-    outputs = runner_from_onnx(made.onnx_model(precision))(golden.wave, golden.log_mel)
+    outputs = runner_from_onnx(made.onnx_model(precision), precision)(golden.wave, golden.log_mel)
     assert (outputs.embedding * golden.embedding).sum(axis=1).min() >= tolerance.min_embedding_cosine
     scorer = MarginScorer(manifest.scorer.scale, manifest.scorer.margin, n_classes=len(manifest.classes))
     difference = np.abs(scorer.score(outputs.cosine, golden.label) - golden.score)
@@ -85,11 +85,15 @@ def test_figures_count_only_held_out_and_damaged_clips(made):
 
 def test_parity_is_measured_on_all_clips(made):
     """Float32 is torch but for rounding; INT8 is near."""
-    fp32, int8 = made.manifest.metrics.parity
-    assert fp32.n_windows == int8.n_windows == 16
-    assert fp32.embedding_cosine_min > 0.99999
-    assert int8.embedding_cosine_min >= 0.99
-    assert fp32.score_difference_max < int8.score_difference_max
+    figures = {(found.precision, found.engine): found for found in made.manifest.metrics.parity}
+    assert set(figures) == {
+        (precision, engine) for precision in ("fp32", "int8") for engine in ("onnxruntime", "openvino")
+    }
+    assert {found.n_windows for found in figures.values()} == {16}
+    assert all(found.embedding_cosine_min >= 0.99 for found in figures.values())
+    for engine in ("onnxruntime", "openvino"):
+        assert figures["fp32", engine].embedding_cosine_min > 0.9999
+        assert figures["fp32", engine].score_difference_max < figures["int8", engine].score_difference_max
 
 
 def test_card_says_what_was_stated_and_what_was_counted(made):

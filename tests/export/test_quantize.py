@@ -45,7 +45,7 @@ def test_float32_model_says_what_torch_says(checkpoint, onnx_fp32, windows, batc
     """For any size of the batch."""
     wave, log_mel = windows[0].wave[:batch_size], windows[0].log_mel[:batch_size]
     expected = runner_from_network(checkpoint.network)(wave, log_mel)
-    found = runner_from_onnx(onnx_fp32)(wave, log_mel)
+    found = runner_from_onnx(onnx_fp32, "fp32")(wave, log_mel)
     np.testing.assert_allclose(found.embedding, expected.embedding, atol=1e-4)
     np.testing.assert_allclose(found.cosine, expected.cosine, atol=1e-4)
 
@@ -59,8 +59,8 @@ def test_model_holds_its_weights_and_no_source_paths(onnx_fp32):
 
 def test_int8_embeddings_stay_near_with_no_layer_in_float(onnx_fp32, quantized, windows):
     """Cosine of at least 0.99 on every window."""
-    expected = runner_from_onnx(onnx_fp32)(windows[0].wave, windows[0].log_mel).embedding
-    found = runner_from_onnx(quantized.model)(windows[0].wave, windows[0].log_mel).embedding
+    expected = runner_from_onnx(onnx_fp32, "fp32")(windows[0].wave, windows[0].log_mel).embedding
+    found = runner_from_onnx(quantized.model, "int8")(windows[0].wave, windows[0].log_mel).embedding
     assert quantized.float_layers == ()
     assert (expected * found).sum(axis=1).min() >= 0.99
 
@@ -91,10 +91,10 @@ def test_int8_model_compresses_to_less_than_half(onnx_fp32, quantized):
 def test_costly_layers_are_kept_in_float_and_named(onnx_fp32, quantized, windows):
     """Where the cosine is asked for that INT8 alone does not reach, the layers that cost most stay in float."""
     two = [type(windows[0])(wave=windows[0].wave[:2], log_mel=windows[0].log_mel[:2], label=windows[0].label[:2])]
-    expected = runner_from_onnx(onnx_fp32)(two[0].wave, two[0].log_mel).embedding
+    expected = runner_from_onnx(onnx_fp32, "fp32")(two[0].wave, two[0].log_mel).embedding
 
     def lowest(model: bytes) -> float:
-        found = runner_from_onnx(model)(two[0].wave, two[0].log_mel).embedding
+        found = runner_from_onnx(model, "int8")(two[0].wave, two[0].log_mel).embedding
         return float(((expected * found).sum(axis=1) / np.linalg.norm(found, axis=1)).min())
 
     plain = lowest(quantize(onnx_fp32, lambda: iter(two)).model)
