@@ -22,7 +22,7 @@ MAX_CLIP_S = 1_800
 MAX_PEAK = 10.0
 """Above it (20 dB over full scale) float samples are not in -1..1 but in units of their own, such as 16-bit counts."""
 
-_READ_FRAMES = 65_536
+_READ_SAMPLES = 65_536  # of all channels together
 _UNKNOWN_FRAMES = 2**62  # libsndfile answers about 2**63 for a stream whose header holds no length
 
 
@@ -159,7 +159,7 @@ def _read_channel(path: Path, file: soundfile.SoundFile, channel: int) -> Iterat
     start = 0
     while True:
         try:
-            frames = file.read(_READ_FRAMES, dtype="float32", always_2d=True)  # (n, channels)
+            frames = file.read(max(1, _READ_SAMPLES // file.channels), dtype="float32", always_2d=True)  # (n, channels)
         except soundfile.LibsndfileError as error:
             raise ClipError(
                 f"{path}: it is damaged after {start / file.samplerate:.3f} s ({_reason(error)}); expected the whole "
