@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -15,100 +14,26 @@ from pydantic import (
     PrivateAttr,
     StringConstraints,
     Tag,
-    ValidationInfo,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from edge_asd.config.values import (
+    FAULT_OF_WHOLE,
+    HOP_STEP_SAMPLES,
+    MAX_HOP_SAMPLES,
+    TOPIC_PART,
+    BrokerUrl,
+    Engines,
+    ExistingFile,
+    ExistingPath,
+    HopSamples,
+    ResolvedPath,
+    TopicPart,
+    expected,
+)
 from edge_asd.config.yaml_lines import Document, KeyPath
 from edge_asd.errors import ConfigError
-from edge_asd.types import FeatureSpec
-
-HOP_STEP_SAMPLES = 2_560
-"""Least common multiple of the STFT hop (512) and TFgramNet's first strides (20): windows share their work."""
-
-MAX_HOP_SAMPLES = FeatureSpec().window_samples // HOP_STEP_SAMPLES * HOP_STEP_SAMPLES
-
-FAULT = "fault"
-"""Type of our own errors: their message follows `KEY is VALUE; `."""
-
-FAULT_OF_WHOLE = "fault_of_whole"
-"""The same for what concerns several keys: their message follows `KEY: `."""
-
-Engine: TypeAlias = Literal["tensorrt", "openvino", "onnxruntime"]
-
-
-def _expected(text: str) -> dict[str, Any]:
-    """What error messages and the key reference say of a value, where its JSON schema does not say it well."""
-    return {"x-expected": text}
-
-
-def _topic_part(value: str) -> str:
-    if not value.isprintable():
-        raise PydanticCustomError(FAULT, "expected printable characters, for it is part of MQTT topics; rename it")
-    return value
-
-
-def _resolved(value: Path, info: ValidationInfo) -> Path:
-    """Relative paths are relative to the file that names them."""
-    folder: Path = (info.context or {}).get("folder", Path())
-    return folder / value
-
-
-def _existing_file(value: Path, info: ValidationInfo) -> Path:
-    if (info.context or {}).get("files_must_exist") and not value.is_file():
-        raise PydanticCustomError(FAULT, "there is no file {path}; expected one; check the path", {"path": str(value)})
-    return value
-
-
-def _existing_path(value: Path, info: ValidationInfo) -> Path:
-    if (info.context or {}).get("files_must_exist") and not value.exists():
-        raise PydanticCustomError(
-            FAULT, "there is no file or folder {path}; expected one; check the path", {"path": str(value)}
-        )
-    return value
-
-
-def _hop(value: int) -> int:
-    if value % HOP_STEP_SAMPLES or not 0 < value <= MAX_HOP_SAMPLES:
-        use = min(max(round(value / HOP_STEP_SAMPLES) * HOP_STEP_SAMPLES, HOP_STEP_SAMPLES), MAX_HOP_SAMPLES)
-        at_most = "" if value <= MAX_HOP_SAMPLES else f" and at most {MAX_HOP_SAMPLES}, within one window"
-        raise PydanticCustomError(
-            FAULT,
-            "expected a multiple of {step}{at_most}; use {use} ({use_s} s)",
-            {
-                "step": HOP_STEP_SAMPLES,
-                "at_most": at_most,
-                "use": use,
-                "use_s": f"{use / FeatureSpec().sample_rate_hz:g}",
-            },
-        )
-    return value
-
-
-def _broker_url(value: str) -> str:
-    url = urlsplit(value)
-    try:
-        good = url.hostname is not None and (url.port is None or url.port > 0)
-    except ValueError:  # the port is not a number up to 65535
-        good = False
-    if not good:
-        raise PydanticCustomError(FAULT, "expected mqtt://HOST:PORT, with a port from 1 to 65535; correct it")
-    return value
-
-
-def _distinct(value: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(value)) != len(value):
-        raise PydanticCustomError(FAULT, "expected each name once; remove the repeated one")
-    return value
-
-
-TopicPart: TypeAlias = Annotated[
-    str,
-    StringConstraints(pattern=r"^[^\s$/+#*\x00-\x1f\x7f]([^/+#*\x00-\x1f\x7f]{0,62}[^\s/+#*\x00-\x1f\x7f])?$"),
-    AfterValidator(_topic_part),
-]
-_TOPIC_PART = _expected("a name of 1 to 64 characters without / + # *, not beginning with $ nor with spaces around it")
 
 
 class _Part(BaseModel):
@@ -124,7 +49,7 @@ class SoundCardSource(_Part):
         default=None,
         description="The sound card's name, or a part that no other card's name holds (`edge-asd devices` lists them); "
         "null is the system's default card.",
-        json_schema_extra=_expected("the name of a sound card or null"),
+        json_schema_extra=expected("the name of a sound card or null"),
     )
     channel: int = Field(default=0, ge=0, le=63, description="Channel of the card, counted from 0.")
 
@@ -132,11 +57,11 @@ class SoundCardSource(_Part):
 class ClipsSource(_Part):
     """Play recorded clips instead of listening."""
 
-    clips: tuple[Annotated[Path, AfterValidator(_resolved), AfterValidator(_existing_path)], ...] = Field(
+    clips: tuple[ExistingPath, ...] = Field(
         min_length=1,
         description="Recorded clips, or folders whose clips are played by name, joined without a gap. Relative to this "
         "file.",
-        json_schema_extra=_expected("a list of clips or folders"),
+        json_schema_extra=expected("a list of clips or folders"),
     )
     speed: float = Field(
         default=1.0, gt=0.0, le=1_000.0, description="How many times as fast as real time they are played."
@@ -184,11 +109,11 @@ class MachineConfig(_Part):
 
     name: TopicPart = Field(
         description="The machine's name, a part of its MQTT topics; no two machines share one.",
-        json_schema_extra=_TOPIC_PART,
+        json_schema_extra=TOPIC_PART,
     )
     listens_to: Annotated[str, StringConstraints(pattern=r"^[^/\s]+/[^/\s]+$")] = Field(
         description="Machine type and machine ID: a class that the bundle was trained on.",
-        json_schema_extra=_expected("TYPE/ID, as bldc/M1"),
+        json_schema_extra=expected("TYPE/ID, as bldc/M1"),
     )
     source: Annotated[
         Annotated[SoundCardSource, Tag("SoundCardSource")] | Annotated[ClipsSource, Tag("ClipsSource")],
@@ -196,9 +121,9 @@ class MachineConfig(_Part):
     ] = Field(
         default=SoundCardSource(),
         description="Where its sound comes from: a sound card, or recorded clips.",
-        json_schema_extra=_expected("a sound card (device, channel) or recordings (clips, speed, repeat, channel)"),
+        json_schema_extra=expected("a sound card (device, channel) or recordings (clips, speed, repeat, channel)"),
     )
-    hop_samples: Annotated[int, AfterValidator(_hop)] = Field(
+    hop_samples: HopSamples = Field(
         default=15_360,
         description="Step from window to window, in samples at 16 kHz; one score each. 15360 is 0.96 s.",
         json_schema_extra={
@@ -217,7 +142,7 @@ class MachineConfig(_Part):
 class EngineConfig(_Part):
     """What computes the network."""
 
-    prefer: Annotated[tuple[Engine, ...], AfterValidator(_distinct)] = Field(
+    prefer: Engines = Field(
         default=("tensorrt", "openvino", "onnxruntime"),
         min_length=1,
         description="Engines in order of preference; the first that works on this device is taken.",
@@ -231,19 +156,19 @@ class EngineConfig(_Part):
 class MqttConfig(_Part):
     """The broker that scores and alarms go to."""
 
-    url: Annotated[str, StringConstraints(pattern=r"^mqtt://[^/@?#\s]+/?$"), AfterValidator(_broker_url)] = Field(
+    url: BrokerUrl = Field(
         default="mqtt://localhost:1883",
         description="The broker; without a port, 1883.",
-        json_schema_extra=_expected("mqtt://HOST:PORT, with the login in username and password_file"),
+        json_schema_extra=expected("mqtt://HOST:PORT, with the login in username and password_file"),
     )
     username: Annotated[str, StringConstraints(min_length=1)] | None = Field(
         default=None, description="Login name; null logs in without one."
     )
-    password_file: Annotated[Path, AfterValidator(_resolved), AfterValidator(_existing_file)] | None = Field(
+    password_file: ExistingFile | None = Field(
         default=None,
         description="File whose first line is the password; readable by the daemon's user alone. Relative to this "
         "file.",
-        json_schema_extra=_expected("a path or null"),
+        json_schema_extra=expected("a path or null"),
     )
     client_id: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = Field(
         default=None,
@@ -323,26 +248,26 @@ class DeviceConfig(_Part):
     _document: Document = PrivateAttr(default=Document(data=None, lines={}, faults=()))
 
     schema_version: Literal[1] = Field(alias="schema", description="Version of this file's format.")
-    site: TopicPart = Field(description="The site's name, a part of the MQTT topics.", json_schema_extra=_TOPIC_PART)
+    site: TopicPart = Field(description="The site's name, a part of the MQTT topics.", json_schema_extra=TOPIC_PART)
     device: TopicPart = Field(
         description="The device's name, a part of the MQTT topics; no two devices of a site share one.",
-        json_schema_extra=_TOPIC_PART,
+        json_schema_extra=TOPIC_PART,
     )
-    bundle: Annotated[Path, AfterValidator(_resolved), AfterValidator(_existing_file)] = Field(
+    bundle: ExistingFile = Field(
         description="The model bundle, NAME-VERSION.asd. Relative to this file.",
-        json_schema_extra=_expected("the path of a bundle, NAME-VERSION.asd"),
+        json_schema_extra=expected("the path of a bundle, NAME-VERSION.asd"),
     )
-    state_dir: Annotated[Path, AfterValidator(_resolved)] = Field(
+    state_dir: ResolvedPath = Field(
         default=Path("/var/lib/edge-asd"),
         description="Folder of what survives a restart (spool, sequence numbers). Relative to this file.",
-        json_schema_extra=_expected("the path of a folder"),
+        json_schema_extra=expected("the path of a folder"),
     )
     engine: EngineConfig = Field(default=EngineConfig(), description="What computes the network.")
     machines: tuple[MachineConfig, ...] = Field(
         min_length=1,
         max_length=64,
         description="The machines that are listened to.",
-        json_schema_extra=_expected("a list of 1 to 64 machines"),
+        json_schema_extra=expected("a list of 1 to 64 machines"),
     )
     mqtt: MqttConfig = Field(default=MqttConfig(), description="The broker that scores and alarms go to.")
     spool: SpoolConfig = Field(default=SpoolConfig(), description="Where messages wait while the broker is away.")
