@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import yaml
 
 KeyPath: TypeAlias = tuple[str | int, ...]
+
+_MAX_DEPTH = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -55,19 +57,31 @@ def parse_yaml(text: str) -> Document:
             line=line, text=f"character {error.character:#06x} cannot stand in YAML; expected text; remove it"
         )
         return Document(data=None, lines={}, faults=(fault,))
-    except RecursionError:
-        fault = Fault(line=1, text="it is nested hundreds of levels deep; expected a device's configuration")
-        return Document(data=None, lines={}, faults=(fault,))
     return Document(data=data, lines=reader.lines, faults=tuple(reader.faults))
 
 
 class _Loader(yaml.SafeLoader):
+    """SafeLoader without aliases and without depth."""
+
+    _depth = 0
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            alias = self.peek_event()  # type: ignore[no-untyped-call]  # untyped in types-PyYAML
-            problem = f"found the alias *{alias.anchor}; expected the value itself; write it out"
-            raise yaml.composer.ComposerError(None, None, problem, alias.start_mark)
-        return super().compose_node(parent, index)
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # untyped in types-PyYAML
+        mark: Any = event.start_mark
+        if isinstance(event, yaml.AliasEvent):
+            problem = f"found the alias *{event.anchor}; expected the value itself; write it out"
+            raise _RefusedError(None, None, problem, mark)
+        if self._depth >= _MAX_DEPTH:
+            problem = f"found more than {_MAX_DEPTH} levels of nesting; expected a device's configuration; rewrite it"
+            raise _RefusedError(None, None, problem, mark)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+class _RefusedError(yaml.MarkedYAMLError):
+    """Valid YAML that is not taken; its problem is a whole sentence."""
 
 
 class _Reader:
@@ -114,7 +128,7 @@ class _Reader:
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
     problem = error.problem or str(error)
-    if "expected" in problem and "found the alias" in problem:
+    if isinstance(error, _RefusedError):
         return problem
     context = f"{error.context}: " if error.context else ""
     hint = "indent with spaces" if "\\t" in problem else "see the lines above it too: quotes, colons and indentation"
