@@ -112,7 +112,10 @@ def fit(folder: Path, run: Path, settings: TrainingSettings, console: Console) -
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(OsSclModule(settings.network_spec(len(names)), settings), training, validation)
+    module = OsSclModule(settings.network_spec(len(names)), settings)
+    if settings.start_from is not None:
+        _load_start(module, Path(settings.start_from), names, split)
+    trainer.fit(module, training, validation)
     checkpoint = load_checkpoint(run)
     streams = evaluate(checkpoint, folder)
     write_scores(run / "scores.csv", streams)
@@ -164,6 +167,22 @@ def _loaders(
     )
     with_seed: dict[str, Any] = {"batch_size": settings.batch_size, "num_workers": 0}
     return DataLoader(dataset, sampler=EpochDraws(n_windows), **with_seed), DataLoader(validation, **with_seed)
+
+
+def _load_start(module: OsSclModule, path: Path, classes: tuple[str, ...], split: Split) -> None:
+    start = load_checkpoint(path)
+    if start.classes != classes or start.spec != module.network.spec:
+        raise UsageError(
+            f"--start-from {path}: classes {', '.join(start.classes)} of {'+'.join(start.spec.branches)}; expected "
+            f"{', '.join(classes)} of {'+'.join(module.network.spec.branches)}; train it with the same options"
+        )
+    seen = sorted(set(start.split.train) - set(split.train))
+    if seen:
+        raise UsageError(
+            f"--start-from {path}: it was trained on {len(seen)} recordings that this run holds out "
+            f"({', '.join(seen[:5])}); expected the same split; give the same --seed, shares and --limit"
+        )
+    module.network.load_state_dict(start.network.state_dict())
 
 
 def _open_run(run: Path) -> None:

@@ -62,6 +62,8 @@ class TrainingSettings:
     """Epochs between two validations."""
     validation_share: float = 0.05
     held_out_share: float = 0.1
+    start_from: str | None = None
+    """Checkpoint file or run folder whose weights the run starts from; None: random weights by the seed."""
     limit: int | None = None
     """At most this many healthy recordings of a class, for a quick try."""
     seed: int = 0

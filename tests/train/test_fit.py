@@ -59,6 +59,23 @@ def test_whole_network_takes_a_step(tones, tmp_path):
     assert torch.equal(network.tfgram.block2.pool.index, Network(network.spec).tfgram.block2.pool.index)
 
 
+def test_run_goes_on_from_an_earlier_one(tones, tmp_path):
+    """With so low a learning rate that its weights are still to be seen."""
+    assert run_fit(tones, tmp_path / "first") == 0
+    slow = ("--learning-rate", "1e-9", "--final-learning-rate", "1e-9", "--weight-decay", "0")
+    assert run_fit(tones, tmp_path / "second", "--start-from", str(tmp_path / "first"), *slow) == 0
+    first, second = (load_checkpoint(tmp_path / name).network for name in ("first", "second"))
+    torch.testing.assert_close(second.class_weight, first.class_weight, atol=1e-6, rtol=0)
+
+
+def test_start_that_saw_what_is_held_out_is_refused(tones, tmp_path, capsys):
+    """Another seed gives another split."""
+    assert run_fit(tones, tmp_path / "first") == 0
+    capsys.readouterr()
+    assert run_fit(tones, tmp_path / "second", "--start-from", str(tmp_path / "first"), "--seed", "1") == 2
+    assert "recordings that this run holds out" in " ".join(capsys.readouterr().err.split())
+
+
 def test_run_folder_in_use_is_refused(tones, tmp_path, capsys):
     """A checkpoint is never overwritten."""
     save_small_checkpoint(tmp_path / "checkpoint.pt")
