@@ -150,7 +150,9 @@ class EngineConfig(_Part):
     precision: Literal["int8", "fp32"] = Field(
         default="int8", description="Precision of the network; int8 is faster, fp32 the reference."
     )
-    threads: int = Field(default=1, ge=1, le=64, description="CPU threads of the engine.")
+    threads: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None, description="CPU threads of the engine; null is one for each core."
+    )
 
 
 class MqttConfig(_Part):

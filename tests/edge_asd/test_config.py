@@ -115,7 +115,7 @@ def test_all_faults_are_told_at_once_with_their_lines(tmp_path):
         ),
         'line 6: engine.precision is "int4"; expected one of int8, fp32; correct it',
         'line 6: engine.prefer is ["openvino", "openvino"]; expected each name once; remove the repeated one',
-        "line 6: engine.threads is 0; expected a whole number from 1 to 64; correct it",
+        "line 6: engine.threads is 0; expected a whole number from 1 to 64 or null; correct it",
         "line 8: machines[0].listens_to is missing; expected TYPE/ID, as bldc/M1; add it",
         (
             "line 9: machines[0].listens_too is not a key; did you mean listens_to? The keys here are name, "
