@@ -29,7 +29,7 @@ test-slow: .venv/.workstation .venv/.system-test ## the long tests
 check: .venv/.workstation ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy edge_asd train export
+	$(BIN)/mypy edge_asd train export benchmarks examples
 	$(BIN)/lint-imports
 
 bench: .venv/.workstation ## latency and daemon figures of this machine

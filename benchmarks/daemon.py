@@ -22,6 +22,7 @@ import numpy as np
 import paho.mqtt.client as mqtt
 import psutil
 import yaml
+from paho.mqtt.enums import CallbackAPIVersion
 
 from benchmarks.report import print_table, write_report
 from examples.broker import embedded_broker
@@ -39,7 +40,7 @@ class _Scores:
     delays_s: list[float] = field(default_factory=list)
     arrivals_s: list[float] = field(default_factory=list)  # monotonic
 
-    def take(self, payload: bytes) -> None:
+    def take(self, payload: bytes | bytearray) -> None:
         now_s = time.monotonic()
         self.arrivals_s.append(now_s)
         self.delays_s.append(now_s - json.loads(payload)["time_monotonic_s"])
@@ -141,7 +142,7 @@ def _subscribed(url: str) -> Iterator[_Scores]:
     def on_message(_client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         scores.take(message.payload)
 
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.on_message = on_message
     client.connect("127.0.0.1", int(url.rsplit(":", 1)[1]))
     client.subscribe("edge_asd/+/+/+/score", qos=1)

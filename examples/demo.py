@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import paho.mqtt.client as mqtt
 import yaml
+from paho.mqtt.enums import CallbackAPIVersion
 
 from edge_asd.capture.clips import read_clip
 from edge_asd.errors import EdgeAsdError, TemporaryError, UnavailableError
@@ -130,11 +131,11 @@ class _Subscriber:
     n_messages: int = 0
     stopped: threading.Event = field(default_factory=threading.Event)
 
-    def take(self, topic: str, payload: bytes) -> None:
+    def take(self, topic: str, payload: bytes | bytearray) -> None:
         parts = topic.split("/")[3:]
         self.n_messages += 1
         if parts == ["availability"]:
-            if payload == b"stopped":
+            if bytes(payload) == b"stopped":
                 self.stopped.set()
             return
         message = json.loads(payload)
@@ -158,14 +159,20 @@ def _subscriber(url: str, config: dict[str, Any]) -> Iterator[_Subscriber]:
     heard = _Subscriber()
     subscribed = threading.Event()
     parts = urlsplit(url)
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
     if parts.username:
         client.username_pw_set(parts.username, parts.password)
-    client.on_connect = lambda *_: client.subscribe(f"edge_asd/{config['site']}/{config['device']}/#", qos=1)
+
+    def on_connect(client: mqtt.Client, *_: Any) -> None:
+        client.subscribe(f"edge_asd/{config['site']}/{config['device']}/#", qos=1)
+
+    def on_message(_client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        if not message.retain:  # what an earlier run left at the broker
+            heard.take(message.topic, message.payload)
+
+    client.on_connect = on_connect
     client.on_subscribe = lambda *_: subscribed.set()
-    client.on_message = lambda _client, _data, message: (
-        None if message.retain else heard.take(message.topic, message.payload)
-    )
+    client.on_message = on_message
     try:
         client.connect(parts.hostname or "127.0.0.1", parts.port or 1883)
     except OSError as error:
