@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edge_asd.errors import EdgeAsdError
 from edge_asd.types import FloatArray
+from export.float_layers import QUANTIZED_OPERATORS, with_float_layers
 from export.onnx_model import check_operators, strip_notes
 from export.runners import Runner, runner_from_onnx
 from export.windows import Windows
 
 MIN_EMBEDDING_COSINE = 0.99
-_OPERATORS = ("Conv", "Add", "Gemm")
 # TensorRT takes neither integer biases nor zero points other than 0, and 8.6 wants Q and DQ ahead of float weights.
 _OPTIONS = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False, "AddQDQPairToWeight": True}
 # How far a shortened weight may be from the middle of its integer, in steps: half a step is where it would round off.
@@ -56,60 +56,77 @@ def quantize(
     Raises:
         EdgeAsdError: not even with all layers in float is the cosine reached.
     """
-    with tempfile.TemporaryDirectory(prefix="edge-asd-export-") as folder:
-        prepared = Path(folder) / "prepared.onnx"
-        source = Path(folder) / "source.onnx"
-        source.write_bytes(onnx_fp32)
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        layers = _layers(onnx.load(prepared))
-        expected = _embeddings(runner_from_onnx(onnx_fp32, "fp32"), windows())
-        kept: list[str] = []
-        ranking: list[str] | None = None
-        while True:
-            model = _quantized(prepared, windows(), nodes=[node for node in layers if node not in kept])
-            found = _cosine(expected, _embeddings(runner_from_onnx(model, "int8"), windows()))
-            say(f"INT8 with {len(kept)} of {len(layers)} layers in float: lowest embedding cosine {found:.5f}")
-            if found >= min_embedding_cosine:
-                return QuantizedModel(model=model, float_layers=tuple(layers[node] for node in kept))
-            if ranking is None:
-                say(f"that is below {min_embedding_cosine}: measuring what each layer costs")
-                ranking = _ranking(prepared, layers, windows, expected)
-            if len(kept) == len(layers) - 1:
-                raise EdgeAsdError(
-                    f"INT8 embeddings have cosine {found:.4f} to the float32 ones with all layers in float but "
-                    f"{layers[ranking[-1]]}; expected {min_embedding_cosine}; give more varied calibration clips"
-                )
-            kept.append(ranking[len(kept)])
+    full = _fully_quantized(onnx_fp32, windows())
+    layers = _layers(full)
+    expected = _embeddings(runner_from_onnx(onnx_fp32, "fp32"), windows())
+    kept: list[str] = []
+    ranking: list[str] = []
+    while True:
+        model = _finished(full, kept)
+        cosine = _cosine(expected, _embeddings(runner_from_onnx(model, "int8"), windows()))  # (N,)
+        say(f"INT8 with {len(kept)} of {len(layers)} layers in float: lowest embedding cosine {cosine.min():.5f}")
+        if cosine.min() >= min_embedding_cosine:
+            return QuantizedModel(model=model, float_layers=tuple(layers[node] for node in kept))
+        if not ranking:
+            say(f"that is below {min_embedding_cosine}: measuring what each layer costs")
+            worst = np.argsort(cosine)[:_RANKING_WINDOWS]
+            ranking = _ranking(full, layers, _taken(windows(), worst), expected[worst])
+        if len(kept) == len(layers) - 1:
+            raise EdgeAsdError(
+                f"INT8 embeddings have cosine {cosine.min():.4f} to the float32 ones with all layers in float but "
+                f"{layers[ranking[-1]]}; expected {min_embedding_cosine}; give more varied calibration clips"
+            )
+        kept.append(ranking[len(kept)])
 
 
-def _ranking(
-    prepared: Path, layers: dict[str, str], windows: Callable[[], Iterable[Windows]], expected: FloatArray
-) -> list[str]:
-    """Nodes by what quantizing them alone costs on a few windows, worst first."""
-    batch = next(iter(windows()))
-    few = [Windows(**{field.name: getattr(batch, field.name)[:_RANKING_WINDOWS] for field in fields(Windows)})]
+def _ranking(full: onnx.ModelProto, layers: dict[str, str], windows: Windows, expected: FloatArray) -> list[str]:
+    """Nodes by what quantizing them alone costs, worst first."""
     costs: dict[str, float] = {}
     for node in layers:
-        run = runner_from_onnx(_quantized(prepared, few, nodes=[node]), "int8")
-        costs[node] = 1.0 - _cosine(expected[:_RANKING_WINDOWS], _embeddings(run, few))
+        alone = with_float_layers(full, [other for other in layers if other != node])
+        run = runner_from_onnx(alone.SerializeToString(), "int8")
+        costs[node] = float((1.0 - _cosine(expected, _embeddings(run, [windows]))).max())
     return sorted(costs, key=lambda node: costs[node], reverse=True)
 
 
-def _quantized(prepared: Path, windows: Iterable[Windows], *, nodes: Sequence[str]) -> bytes:
-    target = prepared.with_name("quantized.onnx")
-    quantize_static(
-        str(prepared),
-        str(target),
-        _Reader(windows),
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=list(_OPERATORS),
-        nodes_to_quantize=list(nodes),
-        per_channel=True,
-        activation_type=QuantType.QInt8,
-        weight_type=QuantType.QInt8,
-        extra_options=_OPTIONS,
+def _taken(windows: Iterable[Windows], rows: NDArray[np.intp]) -> Windows:
+    """The windows at these places of all."""
+    parts: dict[int, Windows] = {}
+    start = 0
+    for batch in windows:
+        for row in rows[(rows >= start) & (rows < start + len(batch.wave))]:
+            one = slice(row - start, row - start + 1)
+            parts[int(row)] = Windows(wave=batch.wave[one], log_mel=batch.log_mel[one], label=batch.label[one])
+        start += len(batch.wave)
+    found = [parts[int(row)] for row in rows]
+    return Windows(
+        wave=np.concatenate([part.wave for part in found]),
+        log_mel=np.concatenate([part.log_mel for part in found]),
+        label=np.concatenate([part.label for part in found]),
     )
-    model = onnx.load(target)
+
+
+def _fully_quantized(onnx_fp32: bytes, windows: Iterable[Windows]) -> onnx.ModelProto:
+    with tempfile.TemporaryDirectory(prefix="edge-asd-export-") as folder:
+        source, prepared, target = (Path(folder) / f"{name}.onnx" for name in ("source", "prepared", "quantized"))
+        source.write_bytes(onnx_fp32)
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(target),
+            _Reader(windows),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(QUANTIZED_OPERATORS),
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            extra_options=_OPTIONS,
+        )
+        return onnx.load(target)
+
+
+def _finished(full: onnx.ModelProto, kept: Sequence[str]) -> bytes:
+    model = with_float_layers(full, kept)
     strip_notes(model)
     _shorten_weights(model)
     check_operators(model)
@@ -130,13 +147,23 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has n
         return next(self._feeds, None)
 
 
-def _layers(model: onnx.ModelProto) -> dict[str, str]:
-    """Names for people of the nodes that can be quantized, by node name: the weight's where it has one."""
-    weights = {initializer.name for initializer in model.graph.initializer}
+def _layers(full: onnx.ModelProto) -> dict[str, str]:
+    """Names for people of the quantized nodes, by node name: the weight's where it has one."""
+    weights = {initializer.name for initializer in full.graph.initializer}
+    quantized_weights = {
+        node.output[0]: node.input[0].removesuffix(".weight")
+        for node in full.graph.node
+        if node.op_type == "QuantizeLinear" and node.input[0] in weights
+    }
+    dequantized = {
+        node.output[0]: quantized_weights[node.input[0]]
+        for node in full.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in quantized_weights
+    }
     return {
-        node.name: next((name.removesuffix(".weight") for name in node.input[1:] if name in weights), node.name)
-        for node in model.graph.node
-        if node.op_type in _OPERATORS
+        node.name: next((dequantized[name] for name in node.input if name in dequantized), node.name)
+        for node in full.graph.node
+        if node.op_type in QUANTIZED_OPERATORS
     }
 
 
@@ -144,10 +171,11 @@ def _embeddings(run: Runner, windows: Iterable[Windows]) -> FloatArray:
     return np.concatenate([run(batch.wave, batch.log_mel).embedding for batch in windows])  # (N, 128)
 
 
-def _cosine(expected: FloatArray, found: FloatArray) -> float:
-    """The lowest over the windows."""
+def _cosine(expected: FloatArray, found: FloatArray) -> FloatArray:
+    """Cosine (N,) of each embedding with the expected one."""
     lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
-    return float(((expected * found).sum(axis=1) / lengths).min())
+    cosine: FloatArray = (expected * found).sum(axis=1) / lengths
+    return cosine
 
 
 def _shorten_weights(model: onnx.ModelProto) -> None:
