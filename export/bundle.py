@@ -157,15 +157,16 @@ def _spread(recordings: Sequence[Recording], n_most: int) -> tuple[Recording, ..
 def _thresholds(
     checkpoint: Checkpoint, clips: Clips, served: Evaluated, scorer: MarginScorer, target: Target
 ) -> dict[str, Threshold]:
-    names = np.array([recording.class_name for recording in clips.calibration])
-    start = len(clips.trained)
-    scores: FloatArray = served.score[start : start + len(names)]  # evaluated in the order of clips.everything
+    names = np.array([recording.class_name for recording in clips.for_ranges])
+    scores: FloatArray = served.score[: len(names)]  # evaluated in the order of clips.everything
+    is_fresh = np.arange(len(names)) >= len(clips.trained)
     weight = checkpoint.network.class_weight.detach().numpy()
     weight = weight / np.linalg.norm(weight, axis=1, keepdims=True)  # (classes, 128)
-    calibrated = [class_name for class_name in checkpoint.classes if class_name in names]
+    calibrated = [class_name for class_name in checkpoint.classes if class_name in names[is_fresh]]
     return fit_thresholds(
-        {class_name: scores[names == class_name] for class_name in calibrated},
+        {class_name: scores[is_fresh & (names == class_name)] for class_name in calibrated},
         target,
+        trained_scores={class_name: scores[~is_fresh & (names == class_name)] for class_name in calibrated},
         ceilings={
             class_name: score_ceiling(weight @ weight.T, checkpoint.classes.index(class_name), scorer)
             for class_name in calibrated

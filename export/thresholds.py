@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -25,7 +25,7 @@ MIN_CLIPS_GENPARETO = 100
 MIN_CLIPS_GAMMA = 30
 # Below it, the spread of one class's clips says less than the spread about their own means of all classes together.
 MIN_CLIPS_STUDENT_T = 6
-# With fewer degrees of freedom left by the classes' own means, all clips are taken as of one class.
+# With fewer degrees of freedom left by the classes' own means, a variance is not to be trusted.
 MIN_FREEDOM = 3
 _TAIL_SHARE = 0.1
 
@@ -71,17 +71,24 @@ class Tail:
 
 
 def fit_thresholds(
-    scores: Mapping[str, FloatArray], target: Target, *, ceilings: Mapping[str, float], precision: Precision
+    scores: Mapping[str, FloatArray],
+    target: Target,
+    *,
+    trained_scores: Mapping[str, FloatArray],
+    ceilings: Mapping[str, float],
+    precision: Precision,
 ) -> dict[str, Threshold]:
     """Fit a threshold for every class that has scores.
 
     Split-conformal where the clips are enough for the target, which holds for any distribution: at least 1 / alpha - 1.
     Below that a fitted tail, marked extrapolated: generalized Pareto over the top decile, gamma, or for a handful of
-    clips the upper prediction limit of Student's t, with the variance pooled over the classes where one has very few.
+    clips the upper prediction limit of Student's t. Where a class has very few, the variance about the classes' own
+    means is pooled; where even that is little, with that of the clips trained on, whose means are not used.
 
     Args:
         scores: of healthy clips that were not trained on, one window a clip, by class.
         target: what is asked for.
+        trained_scores: of healthy clips that were trained on, by class; only their spread is used, if any.
         ceilings: by class, the score of a sound that the network takes wholly for another class; see `score_ceiling`.
         precision: of the model that gave the scores.
 
@@ -93,6 +100,7 @@ def fit_thresholds(
     Intervals (1991), for the prediction limit.
     """
     values: dict[str, Scores] = {name: np.sort(found.astype(np.float64)) for name, found in scores.items()}
+    trained = {name: found.astype(np.float64) for name, found in trained_scores.items()}
     thresholds: dict[str, Threshold] = {}
     unreachable: list[str] = []
     for class_name, own in values.items():
@@ -100,7 +108,7 @@ def fit_thresholds(
             limit, tail = conformal_threshold(own, target.alpha), None
             note = f"split-conformal over {len(own)} healthy clips; holds for any distribution of their scores"
         else:
-            tail = fit_tail(class_name, values)
+            tail = fit_tail(class_name, values, trained)
             limit, ceiling = tail.quantile(target.alpha), ceilings[class_name]
             note = f"{tail.note}; {len(own)} clips alone show rates down to {target.per_day(1 / (len(own) + 1))} a day"
             if limit >= ceiling:
@@ -140,7 +148,7 @@ def conformal_threshold(scores: Scores, alpha: float) -> float:
     return float(np.sort(scores)[::-1][n_above])
 
 
-def fit_tail(class_name: str, scores: Mapping[str, Scores]) -> Tail:
+def fit_tail(class_name: str, scores: Mapping[str, Scores], trained: Mapping[str, Scores]) -> Tail:
     """The distribution of one class's healthy scores that its number of clips can carry.
 
     Raises:
@@ -156,7 +164,7 @@ def fit_tail(class_name: str, scores: Mapping[str, Scores]) -> Tail:
         return _student_t(
             "student_t", len(own), mean=own.mean(), spread=own.std(ddof=1), n=len(own), freedom=len(own) - 1, note=note
         )
-    return _student_t_pooled(class_name, scores)
+    return _student_t_pooled(class_name, scores, trained)
 
 
 def score_ceiling(class_cosine: FloatArray, class_index: int, scorer: MarginScorer) -> float:
@@ -194,39 +202,47 @@ def _gamma(own: Scores) -> Tail:
     return _continuous("gamma", len(own), stats.gamma(shape, loc=start, scale=scale), f"gamma over {len(own)} clips")
 
 
-def _student_t_pooled(class_name: str, scores: Mapping[str, Scores]) -> Tail:
-    own = scores[class_name]
-    total = sum(len(values) for values in scores.values())
-    freedom = total - len(scores)
+def _student_t_pooled(class_name: str, scores: Mapping[str, Scores], trained: Mapping[str, Scores]) -> Tail:
+    own, fresh = scores[class_name], list(scores.values())
+    groups, borrowed = fresh, ""
+    if _freedom(fresh) < MIN_FREEDOM:
+        groups = [*fresh, *(values for values in trained.values() if len(values))]
+        borrowed = " and of clips trained on, which differ less among themselves than fresh ones: it is optimistic"
+    freedom, total = _freedom(groups), sum(map(len, groups))
     if freedom >= MIN_FREEDOM:
-        squares = sum(((values - values.mean()) ** 2).sum() for values in scores.values())
+        squares = sum(((values - values.mean()) ** 2).sum() for values in groups)
         note = (
             f"upper prediction limit of Student's t about the mean of {len(own)} clips, with a spread pooled over "
-            f"{total} clips of {len(scores)} classes about their own means ({freedom} degrees of freedom)"
+            f"{total} clips of {len(scores)} classes about their own means ({freedom} degrees of freedom){borrowed}"
         )
         spread = math.sqrt(squares / freedom)
         return _student_t(
             "student_t_pooled", total, mean=own.mean(), spread=spread, n=len(own), freedom=freedom, note=note
         )
-    if total < 2:
+    together = np.concatenate(fresh)
+    if len(together) < 2:
         raise UsageError(
             f"1 healthy clip that was not trained on, of {class_name}; expected 2 or more: one clip shows no spread; "
             "add healthy clips"
         )
-    together = np.concatenate(list(scores.values()))
     note = (
-        f"upper prediction limit of Student's t over {total} clips of {len(scores)} classes taken as of one "
-        f"({total - 1} degrees of freedom), since so few show no spread of each class"
+        f"upper prediction limit of Student's t over {len(together)} clips of {len(scores)} classes taken as of one "
+        f"({len(together) - 1} degrees of freedom), since so few show no spread of each class"
     )
     return _student_t(
         "student_t_pooled",
-        total,
+        len(together),
         mean=together.mean(),
         spread=together.std(ddof=1),
-        n=total,
-        freedom=total - 1,
+        n=len(together),
+        freedom=len(together) - 1,
         note=note,
     )
+
+
+def _freedom(groups: Sequence[Scores]) -> int:
+    """Degrees of freedom left when every group has its own mean."""
+    return sum(len(values) - 1 for values in groups)
 
 
 def _student_t(

@@ -25,8 +25,10 @@ def _normal(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(-15.0, 2.0, n).astype(np.float32)
 
 
-def _fit(scores, per_day: float, ceilings=None):
-    return fit_thresholds(scores, _target(per_day), ceilings=ceilings or FAR, precision="int8")
+def _fit(scores, per_day: float, ceilings=None, trained=None):
+    return fit_thresholds(
+        scores, _target(per_day), trained_scores=trained or {}, ceilings=ceilings or FAR, precision="int8"
+    )
 
 
 @given(
@@ -81,7 +83,9 @@ def test_method_follows_from_the_number_of_clips(n_clips, method):
 def test_tail_is_near_the_true_quantile(n_clips):
     """Of a known distribution, at a rate that the clips do not show, in the median over draws."""
     alpha = 0.2 / n_clips
-    found = [fit_tail("fan/A", {"fan/A": _normal(n_clips, seed).astype(float)}).quantile(alpha) for seed in range(40)]
+    found = [
+        fit_tail("fan/A", {"fan/A": _normal(n_clips, seed).astype(float)}, {}).quantile(alpha) for seed in range(40)
+    ]
     true = stats.norm.isf(alpha, -15.0, 2.0)
     assert abs(np.median(found) - true) < 2.0
 
@@ -89,7 +93,7 @@ def test_tail_is_near_the_true_quantile(n_clips):
 @pytest.mark.parametrize("n_clips", [3, 8, 40, 150])
 def test_quantile_and_exceedance_are_inverse(n_clips):
     """What the error message offers as reachable is what would be fitted."""
-    tail = fit_tail("fan/A", {"fan/A": _normal(n_clips).astype(float)})
+    tail = fit_tail("fan/A", {"fan/A": _normal(n_clips).astype(float)}, {})
     assert tail.exceedance(tail.quantile(0.003)) == pytest.approx(0.003)
 
 
@@ -107,13 +111,23 @@ def test_few_clips_share_their_spread():
     assert (found.method, found.n_clips, found.n_clips_pooled) == ("student_t_pooled", 2, 7)
 
 
-def test_one_clip_a_class_is_taken_as_one_class():
+def test_one_clip_a_class_and_nothing_else_is_taken_as_one_class():
     """There is no spread within a class to see: mean and spread over all, two degrees of freedom left."""
     scores = {"fan/A": np.array([-20.0]), "fan/B": np.array([-18.0]), "fan/C": np.array([-19.0])}
     thresholds = _fit(scores, 86.4)
     expected = -19.0 + stats.t.isf(0.01, 2) * 1.0 * math.sqrt(1 + 1 / 3)
     assert [found.threshold for found in thresholds.values()] == pytest.approx([expected] * 3)
     assert "2 degrees of freedom" in thresholds["fan/B"].note
+
+
+def test_one_clip_a_class_borrows_the_spread_of_clips_trained_on():
+    """The mean is that of the fresh clip alone: clips trained on score too low to say anything of it."""
+    scores = {"fan/A": np.array([-20.0]), "fan/B": np.array([-10.0])}
+    trained = {"fan/A": np.array([-33.0, -31.0, -29.0]), "fan/B": np.array([-40.0, -42.0])}
+    found = _fit(scores, 86.4, trained=trained)["fan/B"]
+    expected = -10.0 + stats.t.isf(0.01, 3) * math.sqrt((8.0 + 2.0) / 3) * math.sqrt(2.0)
+    assert found.threshold == pytest.approx(expected)
+    assert "optimistic" in found.note
 
 
 def test_one_clip_in_all_is_refused():
