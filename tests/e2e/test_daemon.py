@@ -2,7 +2,6 @@
 
 import itertools
 import signal
-import socket
 import time
 
 import pytest
@@ -109,19 +108,13 @@ def test_without_a_broker_it_goes_on_and_delivers_later(make_mosquitto, make_dev
     assert told[-1]["historical"] is False
 
 
-def test_without_a_sound_card_it_says_so(make_device, tmp_path, monkeypatch):
-    """No sound card is exit code 69 and a message that names what was looked for."""
-    empty = tmp_path / "asound.conf"
-    empty.write_text("")
-    monkeypatch.setenv("ALSA_CONFIG_PATH", str(empty))
+def test_without_its_sound_card_it_says_so(make_device):
+    """A sound card that is not there is exit code 69, and the message says what was found instead."""
     device = make_device()
     device.machine["source"] = {"device": "no such card"}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"mqtt://127.0.0.1:{probe.getsockname()[1]}"
-        code, said = device.run(url)
+    code, said = device.run("mqtt://127.0.0.1:1")
     assert code == 69, said
-    assert "no such card" in said or "sound card" in said
+    assert "sound card" in said
 
 
 def test_every_fault_of_a_configuration_shows_at_once(make_device, tmp_path):

@@ -41,7 +41,10 @@ def _noise(seconds, rate_hz=16_000, channels=1):
 BAD_CLIPS = {
     "empty": (lambda path: path.write_bytes(b""), "empty"),
     "no-samples": (lambda path: soundfile.write(path, *_noise(0)), "sample"),
-    "nan": (lambda path: soundfile.write(path, np.full(170_000, np.nan, np.float32), 16_000, subtype="FLOAT"), "NaN"),
+    "nan": (
+        lambda path: soundfile.write(path, np.full(170_000, np.nan, np.float32), 16_000, subtype="FLOAT"),
+        "is nan",
+    ),
     "stereo": (lambda path: soundfile.write(path, *_noise(11, channels=2)), "channel"),
     "8-khz": (lambda path: soundfile.write(path, *_noise(11, rate_hz=8_000)), "8000 Hz"),
     "short": (lambda path: soundfile.write(path, *_noise(9.5)), "9.50 s"),
