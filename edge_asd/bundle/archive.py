@@ -135,7 +135,7 @@ def sealed_zip(files: Mapping[str, bytes]) -> bytes:
             info.compress_type = zipfile.ZIP_DEFLATED
             info.create_system = 3  # Unix, on every system: the bytes must not depend on it
             info.external_attr = 0o100644 << 16
-            archive.writestr(info, content, compresslevel=9)
+            archive.writestr(info, content)
         # Placeholder: the comment's length stands ahead of the comment, inside the hashed bytes.
         archive.comment = _SEAL_PREFIX + bytes(64)
     data = buffer.getvalue()[:-_SEAL_BYTES]
