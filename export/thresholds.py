@@ -110,7 +110,9 @@ def fit_thresholds(
         else:
             tail = fit_tail(class_name, values, trained)
             limit, ceiling = tail.quantile(target.alpha), ceilings[class_name]
-            note = f"{tail.note}; {len(own)} clips alone show rates down to {target.per_day(1 / (len(own) + 1))} a day"
+            note = (
+                f"{tail.note}; {_clips(len(own))} alone show rates down to {target.per_day(1 / (len(own) + 1))} a day"
+            )
             if limit >= ceiling:
                 unreachable.append(
                     f"{class_name}: {limit:.1f} ({note}) is not below {ceiling:.1f}, which a sound taken wholly for "
@@ -204,16 +206,18 @@ def _gamma(own: Scores) -> Tail:
 
 def _student_t_pooled(class_name: str, scores: Mapping[str, Scores], trained: Mapping[str, Scores]) -> Tail:
     own, fresh = scores[class_name], list(scores.values())
-    groups, borrowed = fresh, ""
+    groups, borrowed, caveat = fresh, "", ""
     if _freedom(fresh) < MIN_FREEDOM:
         groups = [*fresh, *(values for values in trained.values() if len(values))]
-        borrowed = " and of clips trained on, which differ less among themselves than fresh ones: it is optimistic"
+        borrowed = ", those trained on included,"
+        caveat = "; clips trained on differ less among themselves than fresh ones, so the limit is optimistic"
     freedom, total = _freedom(groups), sum(map(len, groups))
     if freedom >= MIN_FREEDOM:
         squares = sum(((values - values.mean()) ** 2).sum() for values in groups)
         note = (
-            f"upper prediction limit of Student's t about the mean of {len(own)} clips, with a spread pooled over "
-            f"{total} clips of {len(scores)} classes about their own means ({freedom} degrees of freedom){borrowed}"
+            f"upper prediction limit of Student's t about the mean of {_clips(len(own))}, with the spread pooled "
+            f"over {total} clips of {len(scores)} classes{borrowed} about their own means ({freedom} degrees of "
+            f"freedom){caveat}"
         )
         spread = math.sqrt(squares / freedom)
         return _student_t(
@@ -238,6 +242,10 @@ def _student_t_pooled(class_name: str, scores: Mapping[str, Scores], trained: Ma
         freedom=len(together) - 1,
         note=note,
     )
+
+
+def _clips(count: int) -> str:
+    return "1 clip" if count == 1 else f"{count} clips"
 
 
 def _freedom(groups: Sequence[Scores]) -> int:
