@@ -1,0 +1,46 @@
+"""The example model ships whole, small, attributed, and with the figures that its README tells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge_asd.bundle import Bundle, open_bundle
+
+FOLDER = Path(__file__).parents[2] / "examples" / "bldc_motor"
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    """The example bundle, verified."""
+    return open_bundle(FOLDER / "bldc-motor-1.0.0.asd")
+
+
+def test_example_is_small_enough_to_ship(bundle):
+    """Model at most 8 MB, clips at most 3 MB."""
+    assert bundle.path.stat().st_size <= 8_000_000
+    assert sum(clip.stat().st_size for clip in FOLDER.glob("clips/*/*.flac")) <= 3_000_000
+
+
+def test_example_carries_its_attribution(bundle):
+    """Data set, licence and the words that the figures are no untouched test's, in the file itself."""
+    for text in ("Sound-based fault detection BLDC motors", "j4yr5fmhv4", "CC BY 4.0", "untouched test"):
+        assert text in bundle.model_card
+
+
+def test_example_was_named_by_its_file(bundle):
+    """Three motors to listen to, each with a threshold."""
+    assert f"{bundle.manifest.name}-{bundle.manifest.version}.asd" == bundle.path.name
+    assert bundle.manifest.machine_classes == ("bldc/M1", "bldc/M2", "bldc/M3")
+    assert set(bundle.manifest.thresholds) == set(bundle.manifest.machine_classes)
+
+
+def test_readme_tells_the_counts_of_the_manifest(bundle):
+    """The table of test clips is that of the INT8 model."""
+    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
+    for found in bundle.manifest.metrics.test:
+        if found.precision == "int8" and found.auc is not None:
+            healthy = f"{found.n_normal} | {found.normal_above_threshold}"
+            damaged = f"{found.n_anomaly} | {found.anomaly_above_threshold}"
+            assert f"| `{found.class_name}` | {healthy} | {damaged} | {found.auc:.3f} |" in readme
