@@ -1,6 +1,7 @@
 """The daemon as a process, from recorded sound to messages on real brokers."""
 
 import itertools
+import json
 import signal
 import time
 
@@ -20,12 +21,33 @@ def unique(messages):
     return [payload for _, payload in sorted({payload["seq"]: payload for payload in messages}.items())]
 
 
+@pytest.fixture
+def threshold_between(edge_asd, example_bundle, example_clips):
+    """A function: halfway between a motor's healthy and damaged clips; the fitted one is another test's."""
+
+    def between(machine):
+        scores = {}
+        for kind in ("healthy", "propeller"):
+            clips = example_clips(machine, kind)
+            _, out, _ = edge_asd("score", example_bundle, *clips, "--machine", f"bldc/{machine}", "--json")
+            scores[kind] = [clip["score"] for clip in json.loads(out)]
+        assert max(scores["healthy"]) < min(scores["propeller"])
+        return (max(scores["healthy"]) + min(scores["propeller"])) / 2
+
+    return between
+
+
 @pytest.mark.parametrize("broker_fixture", ["mosquitto", "amqtt_broker"])
-def test_damage_raises_one_alarm_and_healthy_sound_none(broker_fixture, request, make_device, subscribe):
+def test_damage_raises_one_alarm_and_healthy_sound_none(
+    broker_fixture, request, make_device, subscribe, threshold_between
+):
     """A motor that runs healthy and then damaged is told as such: scores, states, one alarm, in one gap-free order."""
     broker = request.getfixturevalue(broker_fixture)
+    device = make_device()
+    device.machine["threshold"] = threshold_between("M1")
+    device.machine["alarm"]["off_delay_s"] = 3_600.0  # where the damage varies, it stays one alarm
     subscriber = subscribe(broker)
-    code, said = make_device().run(broker.url)
+    code, said = device.run(broker.url)
     assert code == 0, said
     heard = subscriber.wait_for(has_stopped)
     scores, states, alarms = (of_leaf(heard, leaf) for leaf in ("score", "state", "alarm"))
@@ -34,6 +56,7 @@ def test_damage_raises_one_alarm_and_healthy_sound_none(broker_fixture, request,
     assert unique(states)[0]["state"] == "normal"
     assert unique(states)[-1]["state"] == "alarm"
     assert [alarm["event"] for alarm in unique(alarms)] == ["new"]
+    assert unique(states)[-1]["alarm_id"] == alarms[0]["id"]
     assert of_leaf(heard, "availability") == ["online", "stopped"]
     assert all(score["model"]["name"] == "bldc-motor" for score in scores)
     times = [score["time_monotonic_s"] for score in unique(scores)]
