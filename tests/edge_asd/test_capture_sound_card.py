@@ -170,7 +170,7 @@ def test_a_block_says_when_it_was_heard():
     blocks = blocks[20:]  # PulseAudio hands over what it had buffered in its first second
     ends_s = np.array([block.end_monotonic_s for (block,) in blocks])
     assert began_s < ends_s[0] < ends_s[-1] <= time.monotonic()
-    assert ends_s[-1] == pytest.approx(time.monotonic(), abs=0.5)
+    assert time.monotonic() - ends_s[-1] < 1.5  # the driver may hold a second, and closing takes a moment
     offsets_s = np.array([block.end_utc_s - block.end_monotonic_s for (block,) in blocks])
     np.testing.assert_allclose(offsets_s, time.time() - time.monotonic(), atol=0.05)
     heard_s = sum(len(block.samples) for (block,) in blocks[1:]) / SAMPLE_RATE_HZ
