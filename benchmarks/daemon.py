@@ -82,7 +82,7 @@ def _measure(count: int, seconds: float, arguments: argparse.Namespace) -> dict[
             "bundle": str(arguments.bundle.resolve()),
             "state_dir": str(folder),
             "mqtt": {"url": url},
-            "log": {"level": "warning"},
+            "log": {"level": "error"},
             "machines": [
                 {
                     "name": f"machine-{index}",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,28 +27,23 @@ def embedded_broker() -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "examples.broker", str(port)]
-    process = subprocess.Popen(command, cwd=Path(__file__).resolve().parent.parent)
+    process = subprocess.Popen(command, cwd=Path(__file__).resolve().parent.parent, stdout=subprocess.PIPE)
     try:
         _wait_until_it_listens(process, port)
         yield f"mqtt://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.communicate(timeout=10)
 
 
 def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline_s = time.monotonic() + _START_LIMIT_S
-    while process.poll() is None and time.monotonic() < deadline_s:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise UnavailableError(
-        f"the embedded broker does not listen on 127.0.0.1:{port} (exit code {process.poll()}); expected it within "
-        f"{_START_LIMIT_S:g} s; name another broker with MQTT_URL"
-    )
+    """Wait for the line that the broker prints when it listens, or for its end."""
+    readable, _, _ = select.select([process.stdout], [], [], _START_LIMIT_S)
+    if not readable or process.stdout is None or not process.stdout.readline():
+        raise UnavailableError(
+            f"the embedded broker does not listen on 127.0.0.1:{port} (exit code {process.poll()}); expected it within "
+            f"{_START_LIMIT_S:g} s; name another broker with MQTT_URL"
+        )
 
 
 async def serve(port: int) -> None:
@@ -62,6 +57,7 @@ async def serve(port: int) -> None:
         }
     )
     await broker.start()
+    print(f"listening on 127.0.0.1:{port}", flush=True)
     await asyncio.Event().wait()
 
 
