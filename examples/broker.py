@@ -38,8 +38,8 @@ def embedded_broker() -> Iterator[str]:
 
 def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
     """Wait for the line that the broker prints when it listens, or for its end."""
-    readable, _, _ = select.select([process.stdout], [], [], _START_LIMIT_S)
-    if not readable or process.stdout is None or not process.stdout.readline():
+    readable = process.stdout is not None and select.select([process.stdout], [], [], _START_LIMIT_S)[0]
+    if process.stdout is None or not readable or not process.stdout.readline():
         raise UnavailableError(
             f"the embedded broker does not listen on 127.0.0.1:{port} (exit code {process.poll()}); expected it within "
             f"{_START_LIMIT_S:g} s; name another broker with MQTT_URL"
