@@ -115,6 +115,8 @@ def fit(folder: Path, run: Path, settings: TrainingSettings, console: Console) -
     module = OsSclModule(settings.network_spec(len(names)), settings)
     if settings.start_from is not None:
         _load_start(module, Path(settings.start_from), names, split)
+    if settings.compile:
+        module.network.compile()
     trainer.fit(module, training, validation)
     checkpoint = load_checkpoint(run)
     streams = evaluate(checkpoint, folder)

@@ -69,6 +69,8 @@ class TrainingSettings:
     seed: int = 0
     device: Device = "cpu"
     precision: Precision = "32-true"
+    compile: bool = False
+    """Compile the network with torch.compile: a minute at the start, then up to twice as fast."""
     augment: AugmentSettings = field(default_factory=AugmentSettings)
 
     def __post_init__(self) -> None:

@@ -59,6 +59,15 @@ def test_whole_network_takes_a_step(tones, tmp_path):
     assert torch.equal(network.tfgram.block2.pool.index, Network(network.spec).tfgram.block2.pool.index)
 
 
+@pytest.mark.slow
+def test_compiled_run_ends_near_the_uncompiled_one(tones, tmp_path):
+    """Compiling changes the speed and the last digits, and leaves the names in the checkpoint as they are."""
+    assert run_fit(tones, tmp_path / "plain") == 0
+    assert run_fit(tones, tmp_path / "compiled", "--compile") == 0
+    plain, compiled = (load_checkpoint(tmp_path / name) for name in ("plain", "compiled"))
+    assert plain.metrics["validation_loss"] == pytest.approx(compiled.metrics["validation_loss"], rel=0.01)
+
+
 def test_run_goes_on_from_an_earlier_one(tones, tmp_path):
     """With so low a learning rate that its weights are still to be seen."""
     assert run_fit(tones, tmp_path / "first") == 0
