@@ -17,9 +17,7 @@ from edge_asd.errors import UnavailableError
 
 BOOT_ID_PATH = Path("/proc/sys/kernel/random/boot_id")
 
-CounterName: TypeAlias = Literal[
-    "windows_scored", "windows_dropped", "samples_heard", "samples_lost", "captures_restarted", "alarms_begun"
-]
+CounterName: TypeAlias = Literal["windows_scored", "windows_dropped", "samples_heard", "samples_lost", "alarms_begun"]
 
 _TIME_ERROR = 5
 _STA_UNSYNC = 0x0040

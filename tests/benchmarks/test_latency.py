@@ -6,8 +6,6 @@ import pytest
 
 from benchmarks import latency
 
-needs_example = pytest.mark.skipif(not latency._BUNDLE.exists(), reason="the example bundle is not in this checkout")
-
 
 def test_ratios_compare_medians_with_torch_eager() -> None:
     """A ratio is the median over that of torch eager; whole windows count on their own."""
@@ -19,7 +17,6 @@ def test_ratios_compare_medians_with_torch_eager() -> None:
     assert latency.ratios_to_reference({"openvino-int8": {"p50_ms": 10.0}}) == {}
 
 
-@needs_example
 @pytest.mark.timeout(110)
 def test_quick_run_measures_real_contestants(tmp_path) -> None:
     """Torch eager and the product's default give latencies, memory and their ratio in one run."""

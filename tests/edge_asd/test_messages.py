@@ -168,6 +168,7 @@ def test_name_that_breaks_a_topic_is_refused(name):
 def test_name_in_any_language_is_taken(name):
     """Names need not be ASCII."""
     check_topic_name(name, where="machines[0].name")
+    assert Topics(site="hall", device=name).availability == f"edge_asd/hall/{name}/availability"
 
 
 def test_nan_does_not_reach_the_wire():

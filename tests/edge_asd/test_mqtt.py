@@ -297,6 +297,7 @@ def test_right_login_is_taken(make_mosquitto, publish):
     broker.start()
     publisher = publish(broker, username="orin", password=PASSWORD)
     wait_until(lambda: publisher.status().connected)
+    assert (publisher.status().connections, publisher.status().trouble) == (1, None)
 
 
 class MuteBroker:

@@ -154,7 +154,6 @@ def test_blas_computes_with_one_thread(make_hand_bundle) -> None:
     assert blas_threads()[: len(before)] == before
 
 
-@pytest.mark.skipif(not EXAMPLES, reason="the example bundle is not in this checkout")
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_example_bundle_passes_its_self_test_on_every_engine(engine, precision) -> None:
