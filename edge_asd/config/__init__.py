@@ -1,17 +1,9 @@
 """A device's YAML file in, its validated configuration out: every key typed, bounded and described in one place."""
 
+from edge_asd.config.device import DeviceConfig, EngineConfig, LogConfig, SpoolConfig
 from edge_asd.config.load import check_classes, load_config
-from edge_asd.config.model import (
-    AlarmConfig,
-    ClipsSource,
-    DeviceConfig,
-    EngineConfig,
-    LogConfig,
-    MachineConfig,
-    MqttConfig,
-    SoundCardSource,
-    SpoolConfig,
-)
+from edge_asd.config.machine import AlarmConfig, ClipsSource, MachineConfig, SoundCardSource
+from edge_asd.config.mqtt import MqttConfig
 
 __all__ = [
     "AlarmConfig",

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 
 from pydantic_core import ErrorDetails
 
-from edge_asd.config.model import ClipsSource, DeviceConfig, SoundCardSource
+from edge_asd.config.device import DeviceConfig
+from edge_asd.config.machine import ClipsSource, SoundCardSource
 from edge_asd.config.values import FAULT, FAULT_OF_WHOLE
 from edge_asd.config.yaml_lines import Document, Fault, KeyPath, key_text
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from edge_asd.config.device import DeviceConfig
 from edge_asd.config.faults import faults_of, shown
-from edge_asd.config.model import DeviceConfig
 from edge_asd.config.yaml_lines import Document, Fault, key_text, parse_yaml
 from edge_asd.errors import ConfigError
 
