@@ -7,9 +7,9 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -25,6 +25,14 @@ _FAREWELL_S = 2.0
 
 _STEP_S = 1.0
 """How often paho looks after its keepalive while nothing else happens."""
+
+_MAX_KEPT = 64
+"""Topics that `keep` takes; more would be a bug."""
+
+_MAX_RECEIVED_BYTES = 64 * 1024
+
+Handler: TypeAlias = Callable[[str, bytes], None]
+"""Takes the topic and the payload of a received message."""
 
 
 class Spool(Protocol):
@@ -85,7 +93,7 @@ class _Link:
         OSError: the broker cannot be reached.
     """
 
-    def __init__(self, settings: BrokerSettings, topics: Topics) -> None:
+    def __init__(self, settings: BrokerSettings, topics: Topics, subscriptions: Mapping[str, Handler]) -> None:
         self.is_up = False
         self.refusal: str | None = None
         self.loss = "the broker closed the connection"
@@ -100,6 +108,9 @@ class _Link:
         self._client.on_connect = self._on_connect
         self._client.on_publish = self._on_publish
         self._client.on_disconnect = self._on_disconnect
+        self._client.on_subscribe = self._on_subscribe
+        for topic_filter, handler in subscriptions.items():
+            self._client.message_callback_add(topic_filter, _guarded(handler))
         self._client.connect(settings.host, settings.port, keepalive=settings.keepalive_s)
 
     @property
@@ -110,6 +121,11 @@ class _Link:
     def publish(self, topic: str, payload: bytes | str, *, retain: bool) -> int:
         """Sends with QoS 1 and returns the packet's id."""
         return self._client.publish(topic, payload, qos=1, retain=retain).mid
+
+    def subscribe(self, topic_filters: Collection[str]) -> None:
+        """Asks the broker for these topics with QoS 1."""
+        if topic_filters:
+            self._client.subscribe([(topic_filter, 1) for topic_filter in topic_filters])
 
     def take_acknowledged(self) -> list[int]:
         """The packet ids that the broker acknowledged since the last call."""
@@ -154,6 +170,32 @@ class _Link:
         self.is_up = False
         self.loss = str(reason)
 
+    def _on_subscribe(
+        self, _client: object, _data: object, _mid: int, reasons: Sequence[ReasonCode], _more: object
+    ) -> None:
+        for reason in reasons:
+            if reason.is_failure:
+                LOG.warning(
+                    "the MQTT broker refused a subscription (%s): commands will not come; check its ACL", reason
+                )
+
+
+def _guarded(handler: Handler) -> Callable[[paho.Client, object, paho.MQTTMessage], None]:
+    """The handler as paho calls it: a fault in it, or a message that it should not see, harms nothing."""
+
+    def receive(_client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        if message.retain:
+            return  # from the past: a command that lies at the broker would be obeyed anew on each connection
+        if len(message.payload) > _MAX_RECEIVED_BYTES:
+            LOG.warning("MQTT message on %s is too large (%d bytes), ignored", message.topic, len(message.payload))
+            return
+        try:
+            handler(message.topic, bytes(message.payload))
+        except Exception:
+            LOG.exception("MQTT message on %s could not be handled", message.topic)
+
+    return receive
+
 
 class Publisher:
     """Delivers what the spool holds, in its order, from a thread of its own.
@@ -162,9 +204,27 @@ class Publisher:
     is offered again on the next one. `historical` marks what was committed before the present connection came up.
 
     The broker may be absent or refuse the login for any time: attempts go on, and the log says so once.
+
+    subscriptions: topic filters, subscribed with QoS 1 on each connection before `online` is said. Their handlers are
+    called in the publisher's thread and hold delivery up while they run; an exception in one is logged. Messages that
+    the broker retained from before the subscription, and those above 64 KiB, are not handed on.
+    on_connected: called in the publisher's thread on each connection, after `online`; an exception is logged.
     """
 
-    def __init__(self, settings: BrokerSettings, *, topics: Topics, spool: Spool) -> None:
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        *,
+        topics: Topics,
+        spool: Spool,
+        subscriptions: Mapping[str, Handler] | None = None,
+        on_connected: Sequence[Callable[[], None]] = (),
+    ) -> None:
+        self._subscriptions = dict(subscriptions or {})
+        self._on_connected = tuple(on_connected)
+        self._kept: dict[str, bytes] = {}
+        self._kept_due: set[str] = set()
+        self._kept_lock = threading.Lock()
         self._settings = settings
         self._topics = topics
         self._spool = spool
@@ -189,6 +249,22 @@ class Publisher:
             self._waker.send(b"!")
         except BlockingIOError:
             return  # enough wake-ups wait to be read
+
+    def keep(self, topic: str, payload: bytes) -> None:
+        """Publishes a retained message outside the contract now, and again on each connection; any thread may call it.
+
+        It is not spooled; a second call for a topic replaces the first, or says the same again. An empty payload makes
+        the broker forget the topic.
+
+        Raises:
+            ValueError: that would be more than 64 topics.
+        """
+        with self._kept_lock:
+            if topic not in self._kept and len(self._kept) >= _MAX_KEPT:
+                raise ValueError(f"{topic}: {_MAX_KEPT} topics are kept already")
+            self._kept[topic] = payload
+            self._kept_due.add(topic)
+        self.notify()
 
     def stop(self, drain_timeout_s: float) -> None:
         """Delivers what is left within the time where the broker is connected, says `stopped` and disconnects."""
@@ -224,7 +300,7 @@ class Publisher:
 
     def _serve(self) -> None:
         """One connection from dialling to its end."""
-        link = _Link(self._settings, self._topics)
+        link = _Link(self._settings, self._topics, self._subscriptions)
         try:
             self._log_in(link)
             if link.is_up:
@@ -251,15 +327,12 @@ class Publisher:
     def _deliver(self, link: _Link) -> None:
         """Offers the spool over a connection that is up, until it is lost or the publisher stops."""
         horizon = self._spool.last_row_id()
-        link.publish(self._topics.availability, "online", retain=True)
-        self._connected = True
-        self._connections += 1
-        self._trouble = None
-        LOG.info("MQTT broker %s: connected", self._settings.endpoint)
+        self._announce(link)
         offered_row = 0
         under_way: dict[int, int] = {}  # packet id -> row id
         while link.is_up:
             self._settle(link, under_way)
+            self._offer_kept(link)
             for message in self._spool.pending(limit=self._settings.in_flight - len(under_way), after=offered_row):
                 topic = self._topics.of(message.machine, message.leaf)
                 payload = payload_bytes(message, historical=message.row_id <= horizon)
@@ -272,6 +345,29 @@ class Publisher:
             link.step(self._wake, _STEP_S if not self._stopping.is_set() else 0.1)
         self._settle(link, under_way)
         self._report(f"connection lost ({link.loss}); messages wait in the spool")
+
+    def _announce(self, link: _Link) -> None:
+        """Begins a connection: commands can come from the moment that others hear of it."""
+        link.subscribe(self._subscriptions)
+        link.publish(self._topics.availability, "online", retain=True)
+        self._connected = True
+        self._connections += 1
+        self._trouble = None
+        LOG.info("MQTT broker %s: connected", self._settings.endpoint)
+        with self._kept_lock:
+            self._kept_due.update(self._kept)
+        for callback in self._on_connected:
+            try:
+                callback()
+            except Exception:
+                LOG.exception("MQTT broker %s: what should follow a connection failed", self._settings.endpoint)
+
+    def _offer_kept(self, link: _Link) -> None:
+        with self._kept_lock:
+            due = [(topic, self._kept[topic]) for topic in sorted(self._kept_due)]
+            self._kept_due.clear()
+        for topic, payload in due:
+            link.publish(topic, payload, retain=True)
 
     def _settle(self, link: _Link, under_way: dict[int, int]) -> None:
         """Deletes what the broker acknowledged."""

@@ -10,7 +10,9 @@ import threading
 import time
 from collections import defaultdict
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from edge_asd.messages import Messages, ModelIdentity, Moment, Topics
 from edge_asd.mqtt import BrokerSettings, Publisher
@@ -41,10 +43,14 @@ def publish(outbox):
     """A function that starts a publisher on the outbox, with short pauses, and stops it after the test."""
     started = []
 
-    def start(broker, spool=outbox, **settings):
+    def start(broker, spool=outbox, subscriptions=None, on_connected=(), **settings):
         settings = {"client_id": "orin", "reconnect_min_s": 0.05, "reconnect_max_s": 0.2, **settings}
         publisher = Publisher(
-            BrokerSettings(host=broker.host, port=broker.port, **settings), topics=TOPICS, spool=spool
+            BrokerSettings(host=broker.host, port=broker.port, **settings),
+            topics=TOPICS,
+            spool=spool,
+            subscriptions=subscriptions,
+            on_connected=on_connected,
         )
         publisher.start()
         started.append(publisher)
@@ -416,3 +422,106 @@ def test_spool_drains_far_faster_than_it_fills(mosquitto, outbox, publish):
     publish(mosquitto)
     wait_until(lambda: outbox.status().messages == 0)
     assert time.monotonic() - started_s < 6.0
+
+
+@pytest.fixture
+def say(broker):
+    """A function that publishes as another client of the broker; keywords are paho's."""
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id="operator")
+    client.connect(broker.host, broker.port)
+    client.loop_start()
+    yield lambda topic, payload, **how: client.publish(topic, payload, qos=1, **how).wait_for_publish(10)
+    client.disconnect()
+    client.loop_stop()
+
+
+def test_commands_reach_their_handler_and_a_fault_in_it_harms_nothing(broker, outbox, publish, say, caplog):
+    """Topic and payload are handed on; an exception is logged, and delivery and commands go on."""
+    got = []
+
+    def obey(topic, payload):
+        got.append((topic, payload))
+        if payload == b"bad":
+            raise RuntimeError("a bug in the handler")
+
+    publisher = publish(broker, subscriptions={"edge_asd/hall/orin/+/command": obey})
+    wait_until(lambda: publisher.status().connected)
+    for payload in ("bad", "good"):
+        say("edge_asd/hall/orin/fan/command", payload)
+    say("edge_asd/hall/other/fan/command", "not ours")
+    outbox.put_many([score()])
+    publisher.notify()
+    wait_until(lambda: len(got) == 2 and outbox.status().messages == 0)
+    assert got == [("edge_asd/hall/orin/fan/command", b"bad"), ("edge_asd/hall/orin/fan/command", b"good")]
+    assert "a bug in the handler" in caplog.text
+    assert publisher.status().connections == 1
+
+
+def test_command_of_the_past_or_of_absurd_size_is_not_obeyed(broker, publish, say):
+    """A retained command would be obeyed anew on each connection; a huge one is no command."""
+    say("edge_asd/hall/orin/fan/command", "retained", retain=True)
+    got = []
+    publisher = publish(broker, subscriptions={"edge_asd/hall/orin/+/command": lambda _, payload: got.append(payload)})
+    wait_until(lambda: publisher.status().connected)
+    say("edge_asd/hall/orin/fan/command", "x" * 70_000)
+    say("edge_asd/hall/orin/fan/command", "now")
+    wait_until(lambda: b"now" in got)
+    assert got == [b"now"]
+
+
+def test_each_connection_subscribes_anew_and_is_told(make_mosquitto, publish):
+    """After a restart of the broker commands come as before, and the callbacks ran once a connection."""
+    broker = make_mosquitto()
+    broker.start()
+    got, told = [], []
+
+    def fail():
+        raise RuntimeError("a bug in a callback")
+
+    publisher = publish(
+        broker,
+        subscriptions={"command": lambda _, payload: got.append(payload)},
+        on_connected=[fail, lambda: told.append(1)],
+    )
+    for number in (1, 2):
+        wait_until(lambda n=number: publisher.status().connections == n and len(told) == n)
+        client = paho.Client(CallbackAPIVersion.VERSION2)
+        client.connect(broker.host, broker.port)
+        client.loop_start()
+        client.publish("command", str(number), qos=1).wait_for_publish(10)
+        client.disconnect()
+        client.loop_stop()
+        wait_until(lambda n=number: len(got) == n)
+        if number == 1:
+            broker.stop()
+            broker.start()
+    assert got == [b"1", b"2"]
+
+
+def test_kept_messages_are_retained_and_said_again_on_each_connection(make_mosquitto, publish, subscribe):
+    """A broker that forgot everything has them again, in their last form; an empty one is forgotten for good."""
+    broker = make_mosquitto()
+    broker.start()
+    publisher = publish(broker)
+    publisher.keep("edge_asd/discovery/a", b"old")
+    publisher.keep("edge_asd/discovery/a", b"new")
+    publisher.keep("edge_asd/discovery/b", b"gone")
+    publisher.keep("edge_asd/discovery/b", b"")
+    for number in (1, 2):
+        wait_until(lambda n=number: publisher.status().connections == n)
+        heard = subscribe(broker).wait_for(lambda heard: any(message.payload == "new" for message in heard))
+        time.sleep(0.1)
+        assert {message.payload for message in heard if "discovery" in message.topic} == {"new"}
+        if number == 1:
+            broker.stop()
+            broker.start()
+
+
+def test_kept_messages_are_bounded(mosquitto, publish):
+    """A caller with ever new topics is told so."""
+    publisher = publish(mosquitto)
+    for number in range(64):
+        publisher.keep(f"topic/{number}", b"x")
+    with pytest.raises(ValueError, match="topic/64: 64 topics are kept already"):
+        publisher.keep("topic/64", b"x")
+    publisher.keep("topic/63", b"y")
