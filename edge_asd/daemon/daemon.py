@@ -1,4 +1,4 @@
-"""A device's configuration in, its scores and alarms on the broker out: the one file that knows the stages' order."""
+"""A device's configuration in, its scores and alarms on the broker out."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from types import TracebackType
 
-from edge_asd.alarm import Alarm, AlarmSettings
-from edge_asd.bundle import Bundle, open_bundle
+from edge_asd.bundle import open_bundle
 from edge_asd.capture import ClipPlayer, SoundCard, Source
-from edge_asd.config import ClipsSource, DeviceConfig, MachineConfig, check_classes
+from edge_asd.config import ClipsSource, DeviceConfig, check_classes
+from edge_asd.daemon.listener import Listener
 from edge_asd.errors import EdgeAsdError
 from edge_asd.health import Counters, boot_id, clock_state, software_versions
 from edge_asd.inbox import Inbox
 from edge_asd.messages import Messages, ModelIdentity, Moment, Topics
 from edge_asd.mqtt import BrokerSettings, Publisher
 from edge_asd.outbox import Outbox
-from edge_asd.pipeline import Ear, Pipeline, open_pipeline
-from edge_asd.types import Block, MachineState, OutgoingMessage, Window
-from edge_asd.window import Windower
+from edge_asd.pipeline import open_pipeline
+from edge_asd.types import Block
 
 LOG = logging.getLogger(__name__)
 
@@ -30,20 +29,6 @@ _INBOX_S = 30.0  # of sound that may wait for the scoring thread, a machine
 _HEALTH_EVERY_S = 60.0
 _POLL_S = 0.5
 _DRAIN_S = 10.0
-
-
-@dataclass(slots=True, kw_only=True)
-class _Listener:
-    """All that belongs to one machine, from its blocks to its messages."""
-
-    name: str
-    windower: Windower
-    ear: Ear
-    alarm: Alarm
-    threshold: float
-    live: bool
-    state: MachineState | None = None
-    alarm_id: str | None = None
 
 
 class Daemon:
@@ -110,12 +95,22 @@ class Daemon:
             )
         )
         self._engine = f"{pipeline.engine_name}-{config.engine.precision}"
-        self._listeners = [_open_listener(machine, bundle, pipeline) for machine in config.machines]
+        identity = ModelIdentity(name=bundle.manifest.name, version=bundle.manifest.version, sha256=bundle.sha256)
+        self._messages = Messages(model=identity, boot_id=boot_id())
+        self._listeners = [
+            Listener(
+                machine,
+                manifest=bundle.manifest,
+                pipeline=pipeline,
+                messages=self._messages,
+                engine=self._engine,
+                counters=self._counters,
+            )
+            for machine in config.machines
+        ]
         self._inbox = Inbox(
             machines=len(self._listeners), max_samples=round(_INBOX_S * bundle.manifest.feature_spec.sample_rate_hz)
         )
-        identity = ModelIdentity(name=bundle.manifest.name, version=bundle.manifest.version, sha256=bundle.sha256)
-        self._messages = Messages(model=identity, boot_id=boot_id())
         self._outbox = Outbox(config.state_dir / "spool.sqlite", max_bytes=config.spool.max_bytes)
         self._resources.callback(self._outbox.close)
         self._publisher = Publisher(
@@ -163,56 +158,10 @@ class Daemon:
             for machine in machines:
                 self._inbox.end(machine)
 
-    def _hear(self, listener: _Listener, blocks: Sequence[Block]) -> None:
-        windows = [window for block in blocks for window in listener.windower.push(block)]
-        self._counters.add("samples_heard", sum(block.samples.size for block in blocks))
-        self._counters.add("samples_lost", sum(block.lost_samples for block in blocks))
-        if listener.live and len(windows) > 1:
-            self._counters.add("windows_dropped", len(windows) - 1)
-            windows = [_newest(windows)]
-        for window in windows:
-            self._tell(listener, window)
-
-    def _tell(self, listener: _Listener, window: Window) -> None:
-        """Score one window and commit all that follows from it in one transaction."""
-        scored = listener.ear.score(window)
-        self._counters.add("windows_scored")
-        events = listener.alarm.update(scored.score, window.end_monotonic_s, window.end_utc_s)
-        at = Moment(utc_s=window.end_utc_s, monotonic_s=window.end_monotonic_s, clock_synced=clock_state().synced)
-        messages: list[OutgoingMessage] = []
-        if scored.fault is None:
-            messages.append(
-                self._messages.score(
-                    listener.name,
-                    at,
-                    score=scored.score,
-                    threshold=listener.threshold,
-                    coverage=window.coverage,
-                    latency_ms=scored.latency_ms,
-                    engine=self._engine,
-                )
-            )
-        for event in events:
-            listener.alarm_id = None if event.kind == "end" else event.alarm_id
-            messages.append(self._messages.alarm(listener.name, at, event))
-            if event.kind == "new":
-                self._counters.add("alarms_begun")
-                LOG.warning("%s: alarm %s, score %.2f, threshold %.2f", listener.name, event.alarm_id, event.score,
-                            event.threshold)  # fmt: skip
-        if listener.alarm.state != listener.state:
-            previous, listener.state = listener.state, listener.alarm.state
-            messages.append(
-                self._messages.state(
-                    listener.name,
-                    at,
-                    state=listener.state,
-                    previous=previous,
-                    reason=scored.fault or f"score {scored.score:.2f}, threshold {listener.threshold:.2f}",
-                    alarm_id=listener.alarm_id,
-                )
-            )
-        self._outbox.put_many(messages)
-        self._publisher.notify()
+    def _hear(self, listener: Listener, blocks: Sequence[Block]) -> None:
+        for messages in listener.hear(blocks):
+            self._outbox.put_many(messages)
+            self._publisher.notify()
 
     def _tell_health(self, *, now: bool = False) -> None:
         monotonic_s = time.monotonic()
@@ -234,27 +183,6 @@ class Daemon:
         self._publisher.notify()
 
 
-def _open_listener(machine: MachineConfig, bundle: Bundle, pipeline: Pipeline) -> _Listener:
-    ear = pipeline.ear(machine.listens_to)
-    threshold = machine.threshold
-    if threshold is None:
-        threshold = bundle.manifest.threshold(machine.listens_to).threshold
-    settings = AlarmSettings(
-        on_delay_s=machine.alarm.on_delay_s,
-        off_delay_s=machine.alarm.off_delay_s,
-        deadband=machine.alarm.deadband,
-        re_alarm_s=machine.alarm.re_alarm_s,
-    )
-    return _Listener(
-        name=machine.name,
-        windower=Windower(bundle.manifest.feature_spec, machine.hop_samples),
-        ear=ear,
-        alarm=Alarm(machine.name, settings, threshold),
-        threshold=threshold,
-        live=not isinstance(machine.source, ClipsSource),
-    )
-
-
 def _open_sources(config: DeviceConfig) -> list[tuple[list[int], Source]]:
     """Each source with the machines that it feeds: one for all channels of a sound card, one for each set of clips."""
     players: list[tuple[list[int], Source]] = []
@@ -267,10 +195,3 @@ def _open_sources(config: DeviceConfig) -> list[tuple[list[int], Source]]:
         else:
             cards.setdefault(source.device, {})[index] = source.channel
     return [*players, *((list(fed), SoundCard(card, list(fed.values()))) for card, fed in cards.items())]
-
-
-def _newest(windows: Sequence[Window]) -> Window:
-    """The last of several windows, as if those before it had never been cut."""
-    heard = sum(window.fresh_samples for window in windows)
-    newest = windows[-1]
-    return replace(newest, fresh_samples=min(heard, newest.wave.size))

@@ -1,0 +1,120 @@
+"""Blocks of one machine in, the messages that follow from each of its windows out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from edge_asd.alarm import Alarm, AlarmSettings
+from edge_asd.bundle import Manifest
+from edge_asd.config import ClipsSource, MachineConfig
+from edge_asd.health import Counters, clock_state
+from edge_asd.messages import Messages, Moment
+from edge_asd.pipeline import Ear, Pipeline
+from edge_asd.types import Block, MachineState, OutgoingMessage, Window
+from edge_asd.window import Windower
+
+LOG = logging.getLogger(__name__)
+
+
+class Listener:
+    """All that belongs to one machine: its windows, scores and alarms.
+
+    Args:
+        machine: its configuration.
+        manifest: of the bundle, for the window's length and the threshold of its class.
+        pipeline: scores its windows.
+        messages: puts into words what is found.
+        engine: what messages call the engine.
+        counters: of the daemon.
+
+    Raises:
+        BundleError: the bundle has no such class.
+    """
+
+    def __init__(
+        self,
+        machine: MachineConfig,
+        *,
+        manifest: Manifest,
+        pipeline: Pipeline,
+        messages: Messages,
+        engine: str,
+        counters: Counters,
+    ) -> None:
+        self.name = machine.name
+        self.live = not isinstance(machine.source, ClipsSource)
+        self._messages = messages
+        self._engine = engine
+        self._counters = counters
+        self._ear: Ear = pipeline.ear(machine.listens_to)
+        threshold = machine.threshold
+        self._threshold = manifest.threshold(machine.listens_to).threshold if threshold is None else threshold
+        self._windower = Windower(manifest.feature_spec, machine.hop_samples)
+        settings = AlarmSettings(
+            on_delay_s=machine.alarm.on_delay_s,
+            off_delay_s=machine.alarm.off_delay_s,
+            deadband=machine.alarm.deadband,
+            re_alarm_s=machine.alarm.re_alarm_s,
+        )
+        self._alarm = Alarm(machine.name, settings, self._threshold)
+        self._state: MachineState | None = None
+        self._alarm_id: str | None = None
+
+    def hear(self, blocks: Sequence[Block]) -> Iterator[list[OutgoingMessage]]:
+        """Yield what is to be said after each window that the blocks complete; commit it before taking the next."""
+        windows = [window for block in blocks for window in self._windower.push(block)]
+        self._counters.add("samples_heard", sum(block.samples.size for block in blocks))
+        self._counters.add("samples_lost", sum(block.lost_samples for block in blocks))
+        if self.live and len(windows) > 1:
+            self._counters.add("windows_dropped", len(windows) - 1)
+            windows = [_newest(windows)]
+        for window in windows:
+            yield self._judge(window)
+
+    def _judge(self, window: Window) -> list[OutgoingMessage]:
+        scored = self._ear.score(window)
+        self._counters.add("windows_scored")
+        events = self._alarm.update(scored.score, window.end_monotonic_s, window.end_utc_s)
+        at = Moment(utc_s=window.end_utc_s, monotonic_s=window.end_monotonic_s, clock_synced=clock_state().synced)
+        messages: list[OutgoingMessage] = []
+        if scored.fault is None:
+            messages.append(
+                self._messages.score(
+                    self.name,
+                    at,
+                    score=scored.score,
+                    threshold=self._threshold,
+                    coverage=window.coverage,
+                    latency_ms=scored.latency_ms,
+                    engine=self._engine,
+                )
+            )
+        for event in events:
+            self._alarm_id = None if event.kind == "end" else event.alarm_id
+            messages.append(self._messages.alarm(self.name, at, event))
+            if event.kind == "new":
+                self._counters.add("alarms_begun")
+                LOG.warning("%s: alarm %s, score %.2f, threshold %.2f", self.name, event.alarm_id, event.score,
+                            event.threshold)  # fmt: skip
+        if self._alarm.state != self._state:
+            previous, self._state = self._state, self._alarm.state
+            messages.append(
+                self._messages.state(
+                    self.name,
+                    at,
+                    state=self._state,
+                    previous=previous,
+                    reason=scored.fault or f"score {scored.score:.2f}, threshold {self._threshold:.2f}",
+                    alarm_id=self._alarm_id,
+                )
+            )
+        return messages
+
+
+def _newest(windows: Sequence[Window]) -> Window:
+    """The last of several windows, as if those before it had never been cut."""
+    heard = sum(window.fresh_samples for window in windows)
+    newest = windows[-1]
+    return replace(newest, fresh_samples=min(heard, newest.wave.size))
