@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ValidationError
 
 from edge_asd.bundle.archive import MAX_BUNDLE_BYTES, Archive, read_sealed, sealed_zip, write_durably
@@ -28,11 +29,14 @@ from edge_asd.bundle.manifest import (
     Tolerance,
     tensor_specs,
 )
+from edge_asd.bundle.onnx_check import check_onnx
+from edge_asd.bundle.signature import MAX_SIGNATURE_BYTES, TRUST_ANYONE, PublicKey, Trust, sign, verified_signer
 from edge_asd.errors import BundleError
 
 __all__ = [
     "EMBEDDING_SIZE",
     "SCHEMA_VERSION",
+    "TRUST_ANYONE",
     "Bundle",
     "ClassFigures",
     "EngineName",
@@ -44,11 +48,14 @@ __all__ = [
     "ModelDescription",
     "ParityFigures",
     "Precision",
+    "PublicKey",
     "ScorerSpec",
     "TensorSpec",
     "Threshold",
     "Tolerance",
+    "Trust",
     "open_bundle",
+    "sign_bundle",
     "tensor_specs",
     "write_bundle",
 ]
@@ -57,6 +64,7 @@ _MANIFEST = "manifest.json"
 _MODELS: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 _GOLDEN = "golden.npz"
 _CARD = "MODEL_CARD.md"
+_SIGNATURE = "signature"
 _NAMES = (_MANIFEST, *_MODELS.values(), _GOLDEN, _CARD)
 
 _MAX_TEXT_BYTES = 1024 * 1024
@@ -66,7 +74,8 @@ _MAX_TEXT_BYTES = 1024 * 1024
 class Bundle:
     """A bundle whose every byte has been verified.
 
-    path: where it was read from. sha256: hex digest of the whole file. model_card: Markdown.
+    path: where it was read from. sha256: hex digest of the whole file. model_card: Markdown. signer: whose signature it
+    bears, verified; None where it bears none.
     """
 
     manifest: Manifest
@@ -74,6 +83,7 @@ class Bundle:
     sha256: str
     golden: Golden
     model_card: str
+    signer: PublicKey | None
     _models: dict[Precision, bytes] = field(repr=False)
 
     def onnx_model(self, precision: Precision) -> bytes:
@@ -81,13 +91,34 @@ class Bundle:
         return self._models[precision]
 
 
-def open_bundle(path: Path) -> Bundle:
-    """Read a bundle whole and verify it: seal, bounds, schema, hash of each file, golden values.
+def open_bundle(path: Path, *, trust: Trust = TRUST_ANYONE) -> Bundle:
+    """Read a bundle whole and verify it: seal, bounds, signature, schema, hash of each file, networks, golden values.
+
+    A signature that does not fit is refused whoever is trusted; who is not trusted is refused before anything but the
+    archive's directory is parsed.
 
     Raises:
         BundleError: it is absent, truncated, altered, foreign, beyond the bounds, or of a newer schema.
     """
-    return _bundle_from_bytes(read_sealed(path), path)
+    return _bundle_from_bytes(read_sealed(path), path, trust)
+
+
+def sign_bundle(path: Path, key: Ed25519PrivateKey, out: Path) -> Bundle:
+    """Write the bundle again with the signature of `key` in the place of any it had, durably; `out` may be `path`.
+
+    The same bytes for the same bundle and key. All but the signature stays as it was.
+
+    Raises:
+        BundleError: the bundle does not verify; nothing is written.
+    """
+    data = read_sealed(path)
+    _bundle_from_bytes(data, path, TRUST_ANYONE)
+    archive = Archive(data, where=str(path))
+    contents = {name: archive.read(name, limit_bytes=MAX_BUNDLE_BYTES) for name in _NAMES}
+    signed = sealed_zip({**contents, _SIGNATURE: sign(contents[_MANIFEST], key)})
+    bundle = _bundle_from_bytes(signed, out, TRUST_ANYONE)
+    write_durably(out, signed)
+    return bundle
 
 
 def write_bundle(
@@ -117,19 +148,27 @@ def write_bundle(
     manifest = Manifest(**{name: getattr(description, name) for name in ModelDescription.model_fields}, files=entries)
     text = manifest.model_dump_json(indent=2) + "\n"
     data = sealed_zip({_MANIFEST: text.encode("utf-8"), **contents})
-    bundle = _bundle_from_bytes(data, path)
+    bundle = _bundle_from_bytes(data, path, TRUST_ANYONE)
     write_durably(path, data)
     return bundle
 
 
-def _bundle_from_bytes(data: bytes, path: Path) -> Bundle:
+def _bundle_from_bytes(data: bytes, path: Path, trust: Trust) -> Bundle:
     where = str(path)
     archive = Archive(data, where=where)
-    manifest = _manifest(archive.read(_MANIFEST, limit_bytes=_MAX_TEXT_BYTES), where=f"{where}: {_MANIFEST}")
+    manifest_text = archive.read(_MANIFEST, limit_bytes=_MAX_TEXT_BYTES)
+    signer = None
+    if _SIGNATURE in archive.names:
+        signature = archive.read(_SIGNATURE, limit_bytes=MAX_SIGNATURE_BYTES)
+        signer = verified_signer(manifest_text, signature, where=where)
+    trust.check(signer, where=where)
+    manifest = _manifest(manifest_text, where=f"{where}: {_MANIFEST}")
     _check_names(archive, manifest, where)
     models = {
         precision: _verified(archive, manifest, name, MAX_BUNDLE_BYTES, where) for precision, name in _MODELS.items()
     }
+    for precision, model in models.items():
+        check_onnx(model, inputs=manifest.inputs, outputs=manifest.outputs, where=f"{where}: {_MODELS[precision]}")
     golden_limit = golden_limit_bytes(manifest.feature_spec, len(manifest.classes))
     golden = golden_from_npz(
         _verified(archive, manifest, _GOLDEN, golden_limit, where),
@@ -150,6 +189,7 @@ def _bundle_from_bytes(data: bytes, path: Path) -> Bundle:
         sha256=hashlib.sha256(data).hexdigest(),
         golden=golden,
         model_card=model_card,
+        signer=signer,
         _models=models,
     )
 
@@ -182,7 +222,8 @@ def _manifest(text: bytes, *, where: str) -> Manifest:
 
 def _check_names(archive: Archive, manifest: Manifest, where: str) -> None:
     expected = ", ".join(_NAMES)
-    for held_by, names in (("the archive", set(archive.names)), (_MANIFEST, {_MANIFEST, *manifest.files})):
+    in_archive = set(archive.names) - {_SIGNATURE}
+    for held_by, names in (("the archive", in_archive), (_MANIFEST, {_MANIFEST, *manifest.files})):
         strangers = sorted(names - set(_NAMES))
         if strangers:
             raise BundleError(

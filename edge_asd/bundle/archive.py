@@ -18,6 +18,7 @@ from edge_asd.errors import BundleError
 MAX_BUNDLE_BYTES = 64 * 1024 * 1024
 MAX_ENTRIES = 16
 MAX_DIRECTORY_BYTES = 16 * 1024
+MAX_UNPACKED_BYTES = 128 * 1024 * 1024
 
 _SEAL_PREFIX = b"sha256:"
 _SEAL_BYTES = len(_SEAL_PREFIX) + 64
@@ -28,7 +29,7 @@ _END_SIGNATURE = b"PK\x05\x06"
 _ZIP64_LOCATOR = b"PK\x06\x07"
 _ZIP64_LOCATOR_BYTES = 20
 # What zipfile raises for malformed archives; NotImplementedError and "encrypted" are RuntimeErrors.
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, ValueError)
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, OSError, ValueError, OverflowError)
 
 
 class Archive:
@@ -47,6 +48,12 @@ class Archive:
         self._infos = {info.orig_filename: info for info in self._zip.infolist()}
         if len(self._infos) != len(self._zip.infolist()):
             raise BundleError(f"{where}: the archive holds a name twice; expected each file once; export it again")
+        unpacked_bytes = sum(info.file_size for info in self._infos.values())
+        if unpacked_bytes > MAX_UNPACKED_BYTES:
+            raise BundleError(
+                f"{where}: the archive unpacks to {unpacked_bytes} bytes; expected at most {MAX_UNPACKED_BYTES}; "
+                "this is not a bundle to trust: get it again from its source"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -86,15 +93,7 @@ class Archive:
     def _readable(self) -> Iterator[None]:
         try:
             yield
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            NotImplementedError,
-            RuntimeError,
-            EOFError,
-            OSError,
-            ValueError,
-        ) as error:
+        except _UNREADABLE as error:
             raise BundleError(
                 f"{self._where}: the archive cannot be read ({error}); expected the zip that the exporter wrote; "
                 "copy the bundle again or export it again"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import struct
 import zipfile
 from dataclasses import dataclass, fields
 from typing import Any
@@ -17,6 +19,13 @@ from edge_asd.types import FeatureSpec, FloatArray
 N_WINDOWS = 2
 # Zip and array headers around the plain arrays.
 MAX_OVERHEAD_BYTES = 64 * 1024
+# A .npy file of version 1.0 as numpy writes it for plain arrays; numpy itself would parse any Python literal.
+# Source: numpy.lib.format.
+_NPY_MAGIC = b"\x93NUMPY\x01\x00"
+_NPY_LENGTH = struct.Struct("<H")
+_NPY_HEADER = re.compile(
+    rb"\{'descr': '([<|][fi][48])', 'fortran_order': False, 'shape': \((\d{1,9}),( \d{1,9}(?:, \d{1,9})*)?\), \} *\n"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -95,16 +104,22 @@ def _layout(spec: FeatureSpec, n_classes: int) -> dict[str, tuple[tuple[int, ...
 
 def _array(data: bytes, *, shape: tuple[int, ...], dtype: np.dtype[np.generic], where: str) -> NDArray[Any]:
     """The array of a .npy file: its header is read first, since numpy would take the memory that a header claims."""
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    if version != (1, 0):
-        raise BundleError(f"{where} is of npy version {version}; expected (1, 0); export it again")
-    found_shape, fortran_order, found_dtype = np.lib.format.read_array_header_1_0(stream)
-    if (found_shape, fortran_order, found_dtype) != (shape, False, dtype):
+    start = len(_NPY_MAGIC) + _NPY_LENGTH.size
+    header_bytes = _NPY_LENGTH.unpack(data[len(_NPY_MAGIC) : start])[0] if len(data) >= start else 0
+    header = data[start : start + header_bytes]
+    read = _NPY_HEADER.fullmatch(header)
+    if not data.startswith(_NPY_MAGIC) or read is None:
+        raise BundleError(
+            f"{where} has the header {header[:80]!r}; expected a .npy file of version 1.0 with an array of "
+            f"{dtype} {shape} in C order; export it again"
+        )
+    found_dtype = np.dtype(read[1].decode("ascii"))
+    found_shape = tuple(int(size) for size in (read[2] + b"," + (read[3] or b"")).split(b",") if size)
+    if (found_shape, found_dtype) != (shape, dtype):
         raise BundleError(
             f"{where} is {found_dtype} {found_shape}; expected {dtype} {shape} in C order; export it again"
         )
-    content = data[stream.tell() :]
+    content = data[start + header_bytes :]
     if len(content) != int(np.prod(shape)) * dtype.itemsize:
         raise BundleError(
             f"{where} has {len(content)} bytes of data; expected those of {dtype} {shape}; export it again"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -29,7 +29,10 @@ SPEC_BOUNDS = {
     "n_fft": (64, 32_768),
     "hop_samples": (16, 32_768),
     "n_mels": (1, 1_024),
+    "power_floor": (1e-30, 1.0),
 }
+# Of all frames of a window, n_fft each: 26 times the published front end, and 64 MB in float32.
+MAX_FRAME_SAMPLES = 2**24
 
 
 class _Part(BaseModel):
@@ -130,13 +133,20 @@ class FileEntry(_Part):
     size_bytes: int = Field(ge=0)
 
 
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(timezone.utc)
+    except OverflowError as error:
+        raise ValueError(f"{moment} lies beyond the years 1 to 9999 in UTC") from error
+
+
 class ModelDescription(_Part):
     """All of the manifest that the exporter decides; the writer adds the files."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     version: Annotated[str, StringConstraints(pattern=r"^[0-9][0-9A-Za-z.+]{0,31}$")]
-    created_utc: Annotated[AwareDatetime, AfterValidator(lambda moment: moment.astimezone(timezone.utc))]
+    created_utc: Annotated[AwareDatetime, AfterValidator(_in_utc)]
     feature_spec: FeatureSpec
     inputs: tuple[TensorSpec, ...] = Field(min_length=1, max_length=4)
     outputs: tuple[TensorSpec, ...] = Field(min_length=1, max_length=4)
@@ -225,8 +235,11 @@ def _check_feature_spec(spec: FeatureSpec) -> None:
             f"feature_spec has mels from {spec.f_min_hz} to {spec.f_max_hz} Hz; expected a rising range "
             f"within 0 to {spec.sample_rate_hz / 2} Hz"
         )
-    if not spec.power_floor > 0.0:
-        raise ValueError(f"feature_spec.power_floor is {spec.power_floor}; expected a power above 0")
+    if spec.n_frames * max(spec.n_fft, spec.n_mels) > MAX_FRAME_SAMPLES:
+        raise ValueError(
+            f"feature_spec cuts a window into {spec.n_frames} frames of n_fft {spec.n_fft} and n_mels {spec.n_mels}; "
+            f"expected at most {MAX_FRAME_SAMPLES} values in all frames"
+        )
 
 
 def _shapes(specs: tuple[TensorSpec, ...]) -> str:

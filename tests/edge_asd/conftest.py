@@ -95,6 +95,50 @@ class HandNetwork:
         return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
 
 
+def onnx_field(number: int, content: "bytes | int") -> bytes:
+    """One field of a protobuf message: a number, or bytes (text, or a message within it)."""
+    if isinstance(content, int):
+        return _varint(number << 3) + _varint(content)
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    digits = []
+    while True:
+        value, digit = value >> 7, value & 0x7F
+        digits.append(digit | (0x80 if value else 0))
+        if not value:
+            return bytes(digits)
+
+
+def _onnx_value(spec) -> bytes:
+    sizes = b"".join(
+        onnx_field(1, onnx_field(2, b"batch") if size == "batch" else onnx_field(1, size)) for size in spec.shape
+    )
+    tensor = onnx_field(1, 1) + onnx_field(2, sizes)
+    return onnx_field(1, spec.name.encode()) + onnx_field(2, onnx_field(1, tensor))
+
+
+@pytest.fixture(scope="session")
+def bare_onnx():
+    """A function: an ONNX network with a bundle's inputs and outputs that no engine runs, without the package onnx.
+
+    `graph` is further content of its graph, `model` of the message around it; `field` makes such content.
+    """
+
+    def make(spec, n_classes: int, *, graph: bytes = b"", model: bytes = b"") -> bytes:
+        inputs, outputs = tensor_specs(spec, n_classes)
+        values = b"".join(
+            onnx_field(number, _onnx_value(tensor))
+            for number, tensors in ((11, inputs), (12, outputs))
+            for tensor in tensors
+        )
+        return onnx_field(1, 10) + onnx_field(7, graph + values) + model
+
+    make.field = onnx_field
+    return make
+
+
 @pytest.fixture
 def hand_network():
     """The network of `make_hand_bundle` with three classes, in numpy."""

@@ -34,7 +34,6 @@ from edge_asd.types import FeatureSpec
 
 SPEC = FeatureSpec(window_samples=2_048, n_fft=256, hop_samples=256, n_mels=8)
 CLASSES = ("bldc/M1", "bldc/M2", "fan/id_00")
-MODELS = {"fp32": b"a float32 network " * 20, "int8": b"an integer network " * 20}
 CARD = "# Model card\n\nMade for a test.\n"
 Rewrite = Callable[[dict[str, bytes]], dict[str, bytes]]
 
@@ -90,22 +89,35 @@ def _golden() -> Golden:
     )
 
 
-def _write(path: Path, description: ModelDescription | None = None, golden: Golden | None = None):
-    return write_bundle(
-        path,
-        description or _description(),
-        onnx_fp32=MODELS["fp32"],
-        onnx_int8=MODELS["int8"],
-        golden=golden or _golden(),
-        model_card=CARD,
-    )
+@pytest.fixture(scope="module")
+def models(bare_onnx) -> dict[str, bytes]:
+    """Networks by their precision, which no engine would run."""
+    doc = bare_onnx.field
+    return {name: bare_onnx(SPEC, len(CLASSES), model=doc(6, name.encode() * 30)) for name in ("fp32", "int8")}
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory) -> bytes:
+def write(models):
+    """A function that writes a bundle of these networks."""
+
+    def write(path: Path, description: ModelDescription | None = None, golden: Golden | None = None):
+        return write_bundle(
+            path,
+            description or _description(),
+            onnx_fp32=models["fp32"],
+            onnx_int8=models["int8"],
+            golden=golden or _golden(),
+            model_card=CARD,
+        )
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory, write) -> bytes:
     """The bytes of a sound bundle."""
     path = tmp_path_factory.mktemp("bundle") / "test-model-1.2.3.asd"
-    _write(path)
+    write(path)
     return path.read_bytes()
 
 
@@ -143,14 +155,14 @@ def _with_content(name: str, content: bytes) -> Rewrite:
     return rewrite
 
 
-def test_bundle_reads_back_as_it_was_written(tmp_path):
+def test_bundle_reads_back_as_it_was_written(tmp_path, write, models):
     """Description, models, golden values and card survive; the digest is that of the file."""
     path = tmp_path / "test-model-1.2.3.asd"
-    written = _write(path)
+    written = write(path)
     read = open_bundle(path)
     assert read.manifest == written.manifest
     assert read.manifest.model_dump(exclude={"files"}) == _description().model_dump()
-    assert {precision: read.onnx_model(precision) for precision in ("fp32", "int8")} == MODELS
+    assert {precision: read.onnx_model(precision) for precision in ("fp32", "int8")} == models
     assert read.model_card == CARD
     assert read.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     for name in ("wave", "log_mel", "embedding", "cosine", "label", "score"):
@@ -158,10 +170,10 @@ def test_bundle_reads_back_as_it_was_written(tmp_path):
         assert not getattr(read.golden, name).flags.writeable
 
 
-def test_same_inputs_give_the_same_bytes(tmp_path):
+def test_same_inputs_give_the_same_bytes(tmp_path, write):
     """Nothing of the time or place of writing gets into the file."""
-    _write(tmp_path / "first.asd")
-    _write(tmp_path / "second.asd")
+    write(tmp_path / "first.asd")
+    write(tmp_path / "second.asd")
     assert (tmp_path / "first.asd").read_bytes() == (tmp_path / "second.asd").read_bytes()
 
 
@@ -397,12 +409,12 @@ def test_class_without_a_fitted_threshold_is_told():
         _description().threshold("fan/id_00")
 
 
-def test_failed_write_leaves_the_old_bundle_alone(tmp_path):
+def test_failed_write_leaves_the_old_bundle_alone(tmp_path, write):
     """Values that no device would take replace nothing."""
     path = tmp_path / "test-model-1.2.3.asd"
-    _write(path)
+    write(path)
     before = path.read_bytes()
     with pytest.raises(BundleError, match="wave"):
-        _write(path, golden=replace(_golden(), wave=np.zeros((2, 5), np.float32)))
+        write(path, golden=replace(_golden(), wave=np.zeros((2, 5), np.float32)))
     assert path.read_bytes() == before
     assert [path] == list(tmp_path.iterdir())

@@ -30,7 +30,7 @@ CLASSES = ("fan/A", "fan/B", "fan/A~altered")
 
 
 @pytest.fixture
-def path(tmp_path) -> Path:
+def path(tmp_path, bare_onnx) -> Path:
     """A bundle with a threshold for one of its two machines."""
     inputs, outputs = tensor_specs(SPEC, len(CLASSES))
     tolerance = Tolerance(min_embedding_cosine=0.99, max_score_difference=1.0)
@@ -91,7 +91,8 @@ def path(tmp_path) -> Path:
         label=np.zeros(2, np.int64),
         score=np.zeros(2, np.float32),
     )
-    write_bundle(path, description, onnx_fp32=b"a", onnx_int8=b"b", golden=golden, model_card="# The card\n")
+    network = bare_onnx(SPEC, len(CLASSES))
+    write_bundle(path, description, onnx_fp32=network, onnx_int8=network, golden=golden, model_card="# The card\n")
     return path
 
 

@@ -85,8 +85,8 @@ def test_missing_package_is_named(engine_name, make_hand_bundle, monkeypatch) ->
 
 
 def test_network_that_no_engine_reads_gives_each_reason(engine_name, make_hand_bundle) -> None:
-    """A model file that is no ONNX is refused by the engine with its reason, not with a crash."""
-    bundle = make_hand_bundle(onnx=b"not a network " * 50)
+    """A model that is no ONNX is refused by the engine with its reason, not with a crash."""
+    bundle = replace(make_hand_bundle(), _models={"int8": b"not a network " * 50})
     with pytest.raises(UnavailableError, match=rf"no engine works here for the int8 network of .*{engine_name}: .*\w+"):
         open_engine(bundle, prefer=[engine_name], precision="int8")
 
@@ -95,7 +95,7 @@ def test_network_of_other_classes_is_refused(engine_name, make_hand_bundle) -> N
     """A network that runs but whose outputs do not fit the manifest is refused with both shapes."""
     from_other = make_hand_bundle(n_classes=4).onnx_model("fp32")
     with pytest.raises(UnavailableError, match=r"cosine is float32 \(1, 4\); expected float32 \(1, 3\)"):
-        open_engine(make_hand_bundle(onnx=from_other), prefer=[engine_name], precision="fp32")
+        open_engine(replace(make_hand_bundle(), _models={"fp32": from_other}), prefer=[engine_name], precision="fp32")
 
 
 @pytest.mark.parametrize("prefer", [[], ["openvno"], ["openvino", "cuda"]])
