@@ -52,19 +52,38 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoSound:
+    """A source is silent because none comes from its card; the next block says that it is heard again.
+
+    since_monotonic_s, since_utc_s: when the last sample was heard, or the source was started.
+    reason: what was found and what to do, for people.
+    """
+
+    since_monotonic_s: float
+    since_utc_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
     """The sound that the model looks at, never spanning a gap.
 
     wave: (window_samples,) float32, read-only.
     fresh_samples: how many of its newest samples no earlier window held (all of them after a start or a gap).
-    coverage: share, 0..1, of the sound since the end of the window before that was heard (1.0 without losses).
+    heard_samples, lost_samples: of the sound since the end of the window before, or since the start.
     """
 
     wave: FloatArray
     end_monotonic_s: float
     end_utc_s: float
     fresh_samples: int
-    coverage: float
+    heard_samples: int
+    lost_samples: int
+
+    @property
+    def coverage(self) -> float:
+        """Share, 0..1, of the sound since the end of the window before that was heard (1.0 without losses)."""
+        return self.heard_samples / (self.heard_samples + self.lost_samples)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from edge_asd.types import Block, FeatureSpec, FloatArray, Window
@@ -68,9 +71,21 @@ class Windower:
             end_monotonic_s=block.end_monotonic_s - before_end_s,
             end_utc_s=block.end_utc_s - before_end_s,
             fresh_samples=len(wave) if self._afresh else min(self._hop_samples, len(wave)),
-            coverage=self._heard_samples / (self._heard_samples + self._lost_samples),
+            heard_samples=self._heard_samples,
+            lost_samples=self._lost_samples,
         )
         self._missing_samples = self._hop_samples
         self._afresh = False
         self._heard_samples = self._lost_samples = 0
         return window
+
+
+def newest(windows: Sequence[Window]) -> Window:
+    """Return the last of several windows in a row, as if those before it had never been cut."""
+    last = windows[-1]
+    return replace(
+        last,
+        fresh_samples=min(sum(window.fresh_samples for window in windows), last.wave.size),
+        heard_samples=sum(window.heard_samples for window in windows),
+        lost_samples=sum(window.lost_samples for window in windows),
+    )

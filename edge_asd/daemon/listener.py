@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from edge_asd.alarm import Alarm, AlarmSettings
 from edge_asd.bundle import Manifest
@@ -13,7 +12,7 @@ from edge_asd.health import Counters, clock_state
 from edge_asd.messages import Messages, Moment
 from edge_asd.pipeline import Ear, Pipeline
 from edge_asd.types import Block, MachineState, OutgoingMessage, Window
-from edge_asd.window import Windower
+from edge_asd.window import Windower, newest
 
 LOG = logging.getLogger(__name__)
 
@@ -69,7 +68,7 @@ class Listener:
         self._counters.add("samples_lost", sum(block.lost_samples for block in blocks))
         if self.live and len(windows) > 1:
             self._counters.add("windows_dropped", len(windows) - 1)
-            windows = [_newest(windows)]
+            windows = [newest(windows)]
         for window in windows:
             yield self._judge(window)
 
@@ -111,10 +110,3 @@ class Listener:
                 )
             )
         return messages
-
-
-def _newest(windows: Sequence[Window]) -> Window:
-    """The last of several windows, as if those before it had never been cut."""
-    heard = sum(window.fresh_samples for window in windows)
-    newest = windows[-1]
-    return replace(newest, fresh_samples=min(heard, newest.wave.size))

@@ -163,6 +163,13 @@ def test_example_bundle_passes_its_self_test_on_every_engine(engine, precision) 
     with open_pipeline(bundle, prefer=[engine], precision=precision) as pipeline:
         allowed = getattr(bundle.manifest.golden_tolerance, precision).max_score_difference
         for wave, label, expected in zip(bundle.golden.wave, bundle.golden.label, bundle.golden.score, strict=True):
-            window = Window(wave=wave, end_monotonic_s=10.0, end_utc_s=1e9, fresh_samples=len(wave), coverage=1.0)
+            window = Window(
+                wave=wave,
+                end_monotonic_s=10.0,
+                end_utc_s=1e9,
+                fresh_samples=len(wave),
+                heard_samples=len(wave),
+                lost_samples=0,
+            )
             scored = pipeline.ear(bundle.manifest.classes[label]).score(window)
             assert scored.score == pytest.approx(expected, abs=allowed)

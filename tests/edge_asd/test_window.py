@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_asd.types import Block, FeatureSpec, Window
-from edge_asd.window import Windower
+from edge_asd.window import Windower, newest
 
 SPEC = FeatureSpec(sample_rate_hz=100, window_samples=50, n_fft=8, hop_samples=4)
 START_UTC_S = 1_700_000_000.0
@@ -87,6 +87,29 @@ def test_after_a_gap_all_samples_are_fresh() -> None:
     windows = play(Windower(SPEC, 10), [70, 50, 10], [0, 30, 0])
     assert [window.fresh_samples for window in windows] == [50, 10, 10, 50, 10]
     assert [window.coverage for window in windows] == [1.0, 1.0, 1.0, 50 / 80, 1.0]
+
+
+@given(
+    blocks=st.lists(st.tuples(st.integers(0, 90), st.one_of(st.just(0), st.integers(1, 200))), max_size=20),
+    hop_samples=st.integers(1, 60),
+)
+def test_skipped_windows_are_as_if_never_cut(blocks: list[tuple[int, int]], hop_samples: int) -> None:
+    """The newest of all windows covers all sound since the start: its coverage is that of the whole."""
+    windows = play(Windower(SPEC, hop_samples), [size for size, _ in blocks], [gap for _, gap in blocks])
+    if not windows:
+        return
+    window = newest(windows)
+    end = int(window.wave[-1]) + 1
+    at, heard = 0, 0
+    for size, gap in blocks:
+        at += gap
+        heard += max(0, min(size, end - at))
+        at += size
+    np.testing.assert_array_equal(window.wave, windows[-1].wave)
+    assert (window.end_monotonic_s, window.end_utc_s) == (windows[-1].end_monotonic_s, windows[-1].end_utc_s)
+    assert window.heard_samples + window.lost_samples == end
+    assert window.coverage == pytest.approx(heard / end)
+    assert window.fresh_samples == min(sum(each.fresh_samples for each in windows), SPEC.window_samples)
 
 
 def test_windows_stay_as_they_are() -> None:
