@@ -1,23 +1,19 @@
-"""Linux and this process in; boot identity, state of the clock, software versions and counters out."""
+"""Linux and this process in; boot identity, state of the clock and software versions out."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
 
 from edge_asd import __version__
 from edge_asd.errors import UnavailableError
 
 BOOT_ID_PATH = Path("/proc/sys/kernel/random/boot_id")
-
-CounterName: TypeAlias = Literal["windows_scored", "windows_dropped", "samples_heard", "samples_lost", "alarms_begun"]
 
 _TIME_ERROR = 5
 _STA_UNSYNC = 0x0040
@@ -100,21 +96,3 @@ def software_versions(packages: tuple[str, ...] = ("numpy", "paho-mqtt")) -> dic
         with suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     return versions
-
-
-class Counters:
-    """What the daemon counts since it started; any thread may add."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: dict[CounterName, int] = dict.fromkeys(get_args(CounterName), 0)
-
-    def add(self, name: CounterName, count: int = 1) -> None:
-        """Adds to one counter."""
-        with self._lock:
-            self._counts[name] += count
-
-    def snapshot(self) -> dict[str, int]:
-        """All counters as they are now."""
-        with self._lock:
-            return {str(name): count for name, count in self._counts.items()}

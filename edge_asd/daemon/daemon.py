@@ -13,12 +13,13 @@ from types import TracebackType
 from edge_asd.bundle import open_bundle
 from edge_asd.capture import ClipPlayer, SoundCard, Source
 from edge_asd.config import ClipsSource, DeviceConfig, check_classes
+from edge_asd.counters import Counters
 from edge_asd.daemon.listener import Listener
 from edge_asd.errors import EdgeAsdError
-from edge_asd.health import Counters, boot_id, clock_state, software_versions
+from edge_asd.health import boot_id, clock_state, software_versions
 from edge_asd.inbox import Inbox
 from edge_asd.messages import Messages, ModelIdentity, Moment, Topics
-from edge_asd.mqtt import BrokerSettings, Publisher
+from edge_asd.mqtt import Publisher
 from edge_asd.outbox import Outbox
 from edge_asd.pipeline import open_pipeline
 from edge_asd.types import Block
@@ -45,7 +46,7 @@ class Daemon:
         self._config = config
         self._stop = threading.Event()
         self._resources = ExitStack()
-        self._counters = Counters()
+        self._counters = Counters(tuple(machine.name for machine in config.machines))
         self._failure: EdgeAsdError | None = None
         self._captures: list[threading.Thread] = []
         self._started_s = time.monotonic()
@@ -114,14 +115,7 @@ class Daemon:
         self._outbox = Outbox(config.state_dir / "spool.sqlite", max_bytes=config.spool.max_bytes)
         self._resources.callback(self._outbox.close)
         self._publisher = Publisher(
-            BrokerSettings(
-                host=config.mqtt.host,
-                port=config.mqtt.port,
-                client_id=config.mqtt.client_id or f"edge-asd-{config.site}-{config.device}",
-                username=config.mqtt.username,
-                password=config.mqtt.read_password(),
-                keepalive_s=config.mqtt.keepalive_s,
-            ),
+            config.mqtt.broker_settings(site=config.site, device=config.device),
             topics=Topics(site=config.site, device=config.device),
             spool=self._outbox,
         )
@@ -176,7 +170,7 @@ class Daemon:
             engine=self._engine,
             uptime_s=monotonic_s - self._started_s,
             clock_max_error_ms=clock.max_error_ms,
-            counters=self._counters.snapshot(),
+            counters=self._counters.totals(),
             spool=asdict(spool),
         )
         self._outbox.put_many([message])

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from edge_asd.alarm import Alarm, AlarmSettings
 from edge_asd.bundle import Manifest
 from edge_asd.config import ClipsSource, MachineConfig
-from edge_asd.health import Counters, clock_state
+from edge_asd.counters import Counters
+from edge_asd.health import clock_state
 from edge_asd.messages import Messages, Moment
 from edge_asd.pipeline import Ear, Pipeline
 from edge_asd.types import Block, MachineState, OutgoingMessage, Window
@@ -64,17 +65,17 @@ class Listener:
     def hear(self, blocks: Sequence[Block]) -> Iterator[list[OutgoingMessage]]:
         """Yield what is to be said after each window that the blocks complete; commit it before taking the next."""
         windows = [window for block in blocks for window in self._windower.push(block)]
-        self._counters.add("samples_heard", sum(block.samples.size for block in blocks))
-        self._counters.add("samples_lost", sum(block.lost_samples for block in blocks))
+        self._counters.add("samples_heard", sum(block.samples.size for block in blocks), machine=self.name)
+        self._counters.add("samples_lost", sum(block.lost_samples for block in blocks), machine=self.name)
         if self.live and len(windows) > 1:
-            self._counters.add("windows_dropped", len(windows) - 1)
+            self._counters.add("windows_dropped", len(windows) - 1, machine=self.name)
             windows = [newest(windows)]
         for window in windows:
             yield self._judge(window)
 
     def _judge(self, window: Window) -> list[OutgoingMessage]:
         scored = self._ear.score(window)
-        self._counters.add("windows_scored")
+        self._counters.add("windows_scored", machine=self.name)
         events = self._alarm.update(scored.score, window.end_monotonic_s, window.end_utc_s)
         at = Moment(utc_s=window.end_utc_s, monotonic_s=window.end_monotonic_s, clock_synced=clock_state().synced)
         messages: list[OutgoingMessage] = []
@@ -94,7 +95,7 @@ class Listener:
             self._alarm_id = None if event.kind == "end" else event.alarm_id
             messages.append(self._messages.alarm(self.name, at, event))
             if event.kind == "new":
-                self._counters.add("alarms_begun")
+                self._counters.add("alarms_begun", machine=self.name)
                 LOG.warning("%s: alarm %s, score %.2f, threshold %.2f", self.name, event.alarm_id, event.score,
                             event.threshold)  # fmt: skip
         if self._alarm.state != self._state:

@@ -1,11 +1,9 @@
 """What is known of boot, clock and software."""
 
-import threading
-
 import pytest
 
 from edge_asd.errors import UnavailableError
-from edge_asd.health import Clock, Counters, KernelClock, boot_id, clock_state, read_kernel_clock, software_versions
+from edge_asd.health import Clock, KernelClock, boot_id, clock_state, read_kernel_clock, software_versions
 
 
 def test_boot_id_is_the_kernels_and_stays():
@@ -51,23 +49,3 @@ def test_versions_leave_out_what_is_not_installed():
     """Only the engine that is installed is listed."""
     versions = software_versions(("numpy", "no-such-package-of-ours"))
     assert set(versions) == {"edge-asd", "python", "linux", "numpy"}
-
-
-def test_counters_lose_nothing_between_threads():
-    """Four threads that add at once are all counted."""
-    counters = Counters()
-
-    def add():
-        for _ in range(5_000):
-            counters.add("windows_scored")
-        counters.add("samples_lost", 480)
-
-    threads = [threading.Thread(target=add) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    counts = counters.snapshot()
-    assert counts["windows_scored"] == 20_000
-    assert counts["samples_lost"] == 4 * 480
-    assert counts["windows_dropped"] == 0
