@@ -147,6 +147,8 @@ def verified_signer(manifest: bytes, signature: bytes, *, where: str) -> PublicK
         found = Signature.model_validate_json(signature)
         signer = PublicKey.parse(found.public_key)
         made = base64.b64decode(found.signature, validate=True)
+        if base64.b64encode(made).decode("ascii") != found.signature:
+            raise BundleError(f"{where}: the signature has stray bits behind its base64; sign the bundle again")
     except (ValidationError, UsageError, binascii.Error, ValueError) as error:
         raise BundleError(
             f"{where}: the signature cannot be read ({error}); expected JSON of algorithm, public_key and signature; "

@@ -139,6 +139,53 @@ def bare_onnx():
     return make
 
 
+@pytest.fixture(scope="session")
+def make_bare_bundle(bare_onnx):
+    """A function that writes a bundle whose networks no engine runs, small and quick; keywords alter its manifest."""
+    spec = FeatureSpec(window_samples=2_048, n_fft=256, hop_samples=256, n_mels=8)
+    classes = ("bldc/M1", "bldc/M2")
+    inputs, outputs = tensor_specs(spec, len(classes))
+    tolerance = Tolerance(min_embedding_cosine=0.99, max_score_difference=1.0)
+    random = np.random.default_rng(1)
+
+    def draw(*shape: int) -> np.ndarray:
+        return random.standard_normal(shape).astype(np.float32)
+
+    golden = Golden(
+        wave=draw(2, spec.window_samples),
+        log_mel=draw(2, spec.n_mels, spec.n_frames),
+        embedding=draw(2, EMBEDDING_SIZE),
+        cosine=draw(2, len(classes)),
+        label=np.zeros(2, np.int64),
+        score=draw(2),
+    )
+
+    def make(path, **changes):
+        values = {
+            "name": "bare",
+            "version": "1.0.0",
+            "created_utc": datetime(2026, 1, 2, tzinfo=timezone.utc),
+            "feature_spec": spec,
+            "inputs": inputs,
+            "outputs": outputs,
+            "classes": classes,
+            "scorer": ScorerSpec(scale=30.0, margin=0.4),
+            "thresholds": {},
+            "golden_tolerance": GoldenTolerance(max_log_mel_difference_db=0.01, fp32=tolerance, int8=tolerance),
+        }
+        network = bare_onnx(spec, len(classes))
+        return write_bundle(
+            path,
+            ModelDescription(**{**values, **changes}),
+            onnx_fp32=network,
+            onnx_int8=network,
+            golden=golden,
+            model_card="# A bundle for tests\n",
+        )
+
+    return make
+
+
 @pytest.fixture
 def hand_network():
     """The network of `make_hand_bundle` with three classes, in numpy."""
