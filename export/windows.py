@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_asd.capture.clips import read_clip
 from edge_asd.errors import ClipError, UsageError
 from edge_asd.features import log_mel_db
 from edge_asd.types import FeatureSpec, FloatArray
 from train.checkpoint import Checkpoint
-from train.data import Recording, load_recordings
+from train.data import Recording, load_recordings, open_waves
+
+# A damaged bearing or propeller easily sounds 30 dB louder than the healthy one did.
+_LOUDER_DB = (10.0, 20.0, 30.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,13 @@ def read_windows(
     """
     for start in range(0, len(recordings), batch_size):
         batch = recordings[start : start + batch_size]
-        wave = np.stack([_first_window(folder / recording.file, spec) for recording in batch])  # (B, window_samples)
+        waves = open_waves(folder, [recording.file for recording in batch])
+        wave = np.stack(
+            [
+                _first_window(folder / recording.file, samples, spec)
+                for recording, samples in zip(batch, waves, strict=True)
+            ]
+        )  # (B, window_samples)
         yield Windows(
             wave=wave,
             log_mel=log_mel_db(wave, spec),
@@ -101,8 +109,22 @@ def read_windows(
         )
 
 
-def _first_window(path: Path, spec: FeatureSpec) -> FloatArray:
-    samples = read_clip(path)
+def with_louder(batches: Iterable[Windows], spec: FeatureSpec) -> Iterator[Windows]:
+    """Yield each batch as it is, then 10, 20 and 30 dB louder, each window as far as full scale allows.
+
+    INT8 clips what lies beyond the ranges it was given, and faults are often louder than any healthy sound: with ranges
+    of the healthy level alone, what it hears of them is wrong just when it matters.
+    """
+    for batch in batches:
+        yield batch
+        peak = np.abs(batch.wave).max(axis=1, keepdims=True)  # (B, 1)
+        room_db = -20.0 * np.log10(np.clip(peak, 1e-6, 1.0))
+        for louder_db in _LOUDER_DB:
+            wave = (batch.wave * 10.0 ** (np.minimum(louder_db, room_db) / 20.0)).astype(np.float32)
+            yield Windows(wave=wave, log_mel=log_mel_db(wave, spec), label=batch.label)
+
+
+def _first_window(path: Path, samples: FloatArray, spec: FeatureSpec) -> FloatArray:
     if len(samples) < spec.window_samples:
         raise ClipError(
             f"{path}: it has {len(samples)} samples at {spec.sample_rate_hz} Hz; expected at least "

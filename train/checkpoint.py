@@ -14,25 +14,12 @@ from torch import Tensor
 
 from edge_asd.errors import EdgeAsdError
 from edge_asd.types import FeatureSpec
+from train.data.split import Split
 from train.network import Network, NetworkSpec
 
 CHECKPOINT_NAME = "checkpoint.pt"
 _FORMAT = "edge_asd checkpoint"
 _SCHEMA = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
-    """Which files of the data folder served for what; paths as metadata.csv spells them.
-
-    train: fitted on. validation: healthy, chose the checkpoint kept and may fit thresholds.
-    held_out: healthy, untouched until the test. anomaly: damaged, of a trained class, for the test alone.
-    """
-
-    train: tuple[str, ...] = ()
-    validation: tuple[str, ...] = ()
-    held_out: tuple[str, ...] = ()
-    anomaly: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

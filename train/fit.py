@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
@@ -25,14 +26,14 @@ from torch.utils.data import DataLoader
 
 from edge_asd.errors import EdgeAsdError, UnavailableError, UsageError
 from edge_asd.types import FeatureSpec
-from train.checkpoint import CHECKPOINT_NAME, Checkpoint, Split, load_checkpoint, save_checkpoint
-from train.data import Recording, load_recordings, read_waves, split_recordings
-from train.evaluate import evaluate, metrics_of, print_scores, write_scores
+from train.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, save_checkpoint
+from train.data import Recording, Split, load_recordings, open_waves, split_recordings
+from train.evaluation.streams import metrics_of, print_scores, score_streams, write_scores
 from train.module import OsSclModule
 from train.progress import Progress
 from train.settings import TrainingSettings
 from train.settings_options import add_settings, settings_from
-from train.windows import EpochDraws, TrainingWindows, network_classes, validation_windows
+from train.windows import EpochDraws, TrainingWindows, network_classes, validation_windows, whole_batch
 
 
 class KeepBest(lightning.Callback):
@@ -119,7 +120,7 @@ def fit(folder: Path, run: Path, settings: TrainingSettings, console: Console) -
         module.network.compile()
     trainer.fit(module, training, validation)
     checkpoint = load_checkpoint(run)
-    streams = evaluate(checkpoint, folder)
+    streams = score_streams(checkpoint, folder)
     write_scores(run / "scores.csv", streams)
     checkpoint = dataclasses.replace(checkpoint, metrics={**checkpoint.metrics, **metrics_of(streams)})
     save_checkpoint(run / CHECKPOINT_NAME, checkpoint)
@@ -146,9 +147,9 @@ def _loaders(
         for recording in recordings
         if recording.class_name in classes
     }
-    waves = read_waves(folder, split.train + split.validation)
-    train_waves = [waves[file] for file in split.train]
-    n_windows = settings.windows_per_epoch or sum(max(1, len(wave) // n_samples) for wave in train_waves)
+    waves = open_waves(folder, split.train + split.validation)
+    train_waves, validation_waves = waves[: len(split.train)], waves[len(split.train) :]
+    n_windows = settings.windows_per_epoch or int(np.maximum(1, train_waves.lengths // n_samples).sum())
     n_windows = (
         math.ceil(n_windows / settings.batch_size) * settings.batch_size
     )  # batch norm cannot take a batch of one
@@ -161,14 +162,14 @@ def _loaders(
         seed=settings.seed,
     )
     validation = validation_windows(
-        [waves[file] for file in split.validation],
+        validation_waves,
         [class_of_file[file] for file in split.validation],
         settings.augment,
         n_classes=len(classes),
         n_samples=n_samples,
     )
-    with_seed: dict[str, Any] = {"batch_size": settings.batch_size, "num_workers": 0}
-    return DataLoader(dataset, sampler=EpochDraws(n_windows), **with_seed), DataLoader(validation, **with_seed)
+    loading: dict[str, Any] = {"batch_size": settings.batch_size, "num_workers": 0, "collate_fn": whole_batch}
+    return DataLoader(dataset, sampler=EpochDraws(n_windows), **loading), DataLoader(validation, **loading)
 
 
 def _load_start(module: OsSclModule, path: Path, classes: tuple[str, ...], split: Split) -> None:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler, TensorDataset
+from torch.utils.data import Dataset, Sampler
 
 from edge_asd.types import FloatArray
 from train.augment import alter_window, draw_window
+from train.data import Waves
 from train.settings import AugmentSettings
 
 ALTERED_SUFFIX = "~altered"
 """Ends the name of the class that altered windows of a class are learnt as."""
 
 _ALTERED_PER_VALIDATION_CLIP = 4
+
+Batch: TypeAlias = tuple[Tensor, Tensor]
+"""Waves (B, window_samples) float32 and labels (B,) int64."""
+
+_T = TypeVar("_T")
 
 
 def network_classes(classes: Sequence[str], augment: AugmentSettings) -> tuple[str, ...]:
@@ -26,10 +33,16 @@ def network_classes(classes: Sequence[str], augment: AugmentSettings) -> tuple[s
     return (*classes, *twins)
 
 
-class TrainingWindows(Dataset[tuple[Tensor, int]]):
-    """Windows by the number of their draw: (window_samples,) float32 and the index of their class.
+def whole_batch(batch: _T) -> _T:
+    """Collate what is a batch already."""
+    return batch
 
-    The same seed and draw give the same window, whichever process draws it.
+
+class TrainingWindows(Dataset[Batch]):
+    """Batches of windows by the numbers of their draws.
+
+    The same seed and draw give the same window, whichever process draws it. Unless windows are altered, a batch is cut
+    in one go, with no work a clip.
     """
 
     def __init__(
@@ -43,26 +56,52 @@ class TrainingWindows(Dataset[tuple[Tensor, int]]):
         seed: int,
     ) -> None:
         """Take recordings (n,) and their classes; n_classes counts those without altered twins."""
-        self._waves = waves
-        self._labels = labels
+        self._waves = waves if isinstance(waves, Waves) else Waves.from_arrays(waves)
+        self._labels = np.array(labels, dtype=np.int64)
+        if len(self._waves) != len(self._labels):
+            raise ValueError(f"{len(self._waves)} recordings and {len(self._labels)} labels; expected one each")
         self._augment = augment
+        self._as_recorded = augment == AugmentSettings()
         self._n_classes = n_classes
         self._n_samples = n_samples
         self._seed = seed
-        self._by_label: dict[int, list[FloatArray]] = defaultdict(list)
-        for wave, label in zip(waves, labels, strict=True):
-            self._by_label[label].append(wave)
+        self._by_label = {
+            int(label): self._waves.subset(np.flatnonzero(self._labels == label)) for label in np.unique(self._labels)
+        }
+        self._turn = -1
+        self._order: NDArray[np.int64] = np.empty(0, np.int64)
+        self._where: NDArray[np.float64] = np.empty(0)
 
-    def __getitem__(self, draw: int) -> tuple[Tensor, int]:
-        """Draw a window; every run of len(waves) draws goes once through all recordings."""
-        turn, place = divmod(draw, len(self._waves))
-        index = int(np.random.default_rng([self._seed, 0, turn]).permutation(len(self._waves))[place])
+    def __getitems__(self, draws: Sequence[int]) -> Batch:
+        """Draw a batch; every run of len(waves) draws goes once through all recordings."""
+        turns, places = np.divmod(np.asarray(draws, dtype=np.int64), len(self._waves))
+        clips, where = np.empty_like(places), np.empty(len(places))
+        for turn in np.unique(turns):
+            self._begin_turn(int(turn))
+            here = turns == turn
+            clips[here], where[here] = self._order[places[here]], self._where[places[here]]
+        if self._as_recorded:
+            spare = np.maximum(0, self._waves.lengths[clips] - self._n_samples)
+            begins = (where * (spare + 1)).astype(np.int64)
+            waves = self._waves.cut(clips, begins, self._n_samples)
+            return torch.from_numpy(waves), torch.from_numpy(self._labels[clips])
+        drawn = [self._draw(int(draw), int(clip)) for draw, clip in zip(draws, clips, strict=True)]
+        return torch.from_numpy(np.stack([wave for wave, _ in drawn])), torch.tensor([label for _, label in drawn])
+
+    def _begin_turn(self, turn: int) -> None:
+        if turn != self._turn:
+            n_clips = len(self._waves)
+            self._turn = turn
+            self._order = np.random.default_rng([self._seed, 0, turn]).permutation(n_clips)
+            self._where = np.random.default_rng([self._seed, 2, turn]).random(n_clips)
+
+    def _draw(self, draw: int, clip: int) -> tuple[FloatArray, int]:
         rng = np.random.default_rng([self._seed, 1, draw])
-        label = self._labels[index]
-        wave = draw_window(self._waves[index], self._by_label[label], self._augment, rng, self._n_samples)
+        label = int(self._labels[clip])
+        wave = draw_window(self._waves[clip], self._by_label[label], self._augment, rng, self._n_samples)
         if rng.random() < self._augment.altered_share:
             wave, label = alter_window(wave, rng), label + self._n_classes
-        return torch.from_numpy(wave), label
+        return wave, label
 
 
 class EpochDraws(Sampler[int]):
@@ -81,21 +120,36 @@ class EpochDraws(Sampler[int]):
         return iter(range(start, start + self._n_draws))
 
 
+class FirstWindows(Dataset[Batch]):
+    """The first whole window of each recording, the same every time; a short recording repeats.
+
+    With altered_each, so many altered ones follow it, of classes n_classes further on.
+    """
+
+    def __init__(
+        self, waves: Sequence[FloatArray], labels: Sequence[int], *, n_samples: int, n_classes: int, altered_each: int
+    ) -> None:
+        self._waves = waves if isinstance(waves, Waves) else Waves.from_arrays(waves)
+        self._labels = np.array(labels, dtype=np.int64)
+        self._n_samples = n_samples
+        self._n_classes = n_classes
+        self._per_clip = 1 + altered_each
+
+    def __len__(self) -> int:
+        return len(self._waves) * self._per_clip
+
+    def __getitems__(self, numbers: Sequence[int]) -> Batch:
+        """Cut a batch."""
+        clips, nth = np.divmod(np.asarray(numbers, dtype=np.int64), self._per_clip)
+        waves = self._waves.cut(clips, np.zeros_like(clips), self._n_samples)
+        for row in np.flatnonzero(nth):
+            waves[row] = alter_window(waves[row], np.random.default_rng([clips[row], nth[row]]))
+        return torch.from_numpy(waves), torch.from_numpy(self._labels[clips] + self._n_classes * (nth > 0))
+
+
 def validation_windows(
     waves: Sequence[FloatArray], labels: Sequence[int], augment: AugmentSettings, *, n_classes: int, n_samples: int
-) -> TensorDataset:
-    """Cut the windows that every epoch validates on: waves (N, window_samples) float32 and labels (N,) int64.
-
-    Of each recording the first whole window; where altered windows are learnt, also altered ones, always the same.
-    """
-    rng = np.random.default_rng(0)
-    cut: list[FloatArray] = []
-    cut_labels: list[int] = []
-    for wave, label in zip(waves, labels, strict=True):
-        window = np.resize(wave, n_samples)  # a short recording repeats
-        cut.append(window)
-        cut_labels.append(label)
-        if augment.altered_share > 0.0:
-            cut.extend(alter_window(window, rng) for _ in range(_ALTERED_PER_VALIDATION_CLIP))
-            cut_labels.extend([label + n_classes] * _ALTERED_PER_VALIDATION_CLIP)
-    return TensorDataset(torch.from_numpy(np.stack(cut)), torch.tensor(cut_labels))
+) -> FirstWindows:
+    """Make the windows that every epoch validates on: where altered windows are learnt, also altered ones."""
+    altered_each = _ALTERED_PER_VALIDATION_CLIP if augment.altered_share > 0.0 else 0
+    return FirstWindows(waves, labels, n_samples=n_samples, n_classes=n_classes, altered_each=altered_each)

@@ -9,6 +9,7 @@ import soundfile
 import torch
 
 GOLDEN = Path(__file__).resolve().parents[2] / ".." / "shared" / "golden"
+SHARED_DATA = GOLDEN.parent / "data"
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +70,16 @@ def write_metadata(folder, lines):
 @pytest.fixture(name="write_metadata")
 def _write_metadata():
     return write_metadata
+
+
+@pytest.fixture
+def shared_data():
+    """A function that gives a folder of real clips by its name, or skips the test."""
+
+    def folder(name):
+        path = SHARED_DATA / name
+        if not path.is_dir():
+            pytest.skip(f"real clips are not at {path}")
+        return path.resolve()
+
+    return folder

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_asd.errors import ClipError, UsageError
-from train.data import Recording, load_recordings, read_waves, split_recordings
+from train.data import Recording, load_recordings, open_waves, split_recordings
 
 
 def recording(name, *, machine="m", label="normal", split="none", group=None):
@@ -83,7 +83,7 @@ def test_machine_without_healthy_recordings_is_left_out():
 
 def test_one_class_is_refused():
     """Because there is nothing to tell it from."""
-    with pytest.raises(UsageError, match=r"1 class with healthy recordings \(t/m\); expected 2 or more"):
+    with pytest.raises(UsageError, match=r"1 class with healthy recordings to train on \(t/m\); expected 2 or more"):
         split_recordings([recording(f"{index}") for index in range(5)], seed=0, **SHARES)
 
 
@@ -105,14 +105,14 @@ def test_anomaly_stated_for_training_is_refused():
 
 def test_folder_without_metadata_is_refused(tmp_path):
     """An empty folder."""
-    with pytest.raises(UsageError, match=r"no metadata\.csv there; expected a folder with"):
+    with pytest.raises(UsageError, match=r"no metadata\.csv there and no clip in a known layout; expected metadata"):
         load_recordings(tmp_path)
 
 
 def test_metadata_without_clips_is_refused(tmp_path, write_metadata):
     """A header alone."""
     write_metadata(tmp_path, [])
-    with pytest.raises(UsageError, match="no clip labelled normal or anomaly"):
+    with pytest.raises(UsageError, match=r"no metadata\.csv there and no clip"):
         load_recordings(tmp_path)
 
 
@@ -135,4 +135,4 @@ def test_all_unusable_clips_are_named_at_once(tones):
     soundfile.write(tones / "a_0.wav", np.full(16_000, np.nan, dtype=np.float32), 16_000, subtype="FLOAT")
     (tones / "b_0.wav").write_text("no sound")
     with pytest.raises(ClipError, match=r"(?s)a_0\.wav.*b_0\.wav"):
-        read_waves(tones, ["a_0.wav", "a_1.wav", "b_0.wav"])
+        open_waves(tones, ["a_0.wav", "a_1.wav", "b_0.wav"])

@@ -57,12 +57,34 @@ def test_same_seed_and_draw_give_the_same_window():
         return TrainingWindows(waves, labels, ALL, n_classes=2, n_samples=4000, seed=7)
 
     first, second = windows(), windows()
-    drawn = [first[draw] for draw in range(20)]
+    drawn, labels = first.__getitems__(range(20))
     for draw in reversed(range(20)):
-        wave, label = second[draw]
-        assert torch.equal(wave, drawn[draw][0])
-        assert label == drawn[draw][1]
-    assert {label for _, label in drawn} == {0, 1, 2, 3}
+        wave, label = second.__getitems__([draw])
+        assert torch.equal(wave[0], drawn[draw])
+        assert label[0] == labels[draw]
+    assert set(labels.tolist()) == {0, 1, 2, 3}
+
+
+@given(
+    lengths=st.lists(st.integers(3000, 9000), min_size=1, max_size=5),
+    seed=st.integers(0, 1000),
+    batch=st.integers(1, 7),
+)
+@settings(max_examples=60, deadline=None)
+def test_batches_cut_at_once_are_stretches_of_their_recordings(lengths, seed, batch):
+    """Of mixed lengths, shorter than the window too, whatever the batch size."""
+    waves = [np.arange(n, dtype=np.float32) + 10_000 * place for place, n in enumerate(lengths)]
+    windows = TrainingWindows(
+        waves, list(range(len(waves))), AugmentSettings(), n_classes=len(waves), n_samples=4000, seed=seed
+    )
+    first = 0
+    while first < 2 * len(waves):
+        drawn, labels = windows.__getitems__(range(first, first + batch))
+        for window, label in zip(drawn.numpy(), labels.tolist(), strict=True):
+            begin = int(window[0]) - 10_000 * label
+            assert np.array_equal(window, np.take(waves[label], np.arange(begin, begin + 4000), mode="wrap"))
+            assert begin + 4000 <= max(4000, lengths[label])
+        first += batch
 
 
 def test_every_turn_goes_through_all_recordings():
@@ -70,8 +92,8 @@ def test_every_turn_goes_through_all_recordings():
     waves = [np.full(5000, level, dtype=np.float32) for level in (0.1, 0.2, 0.3)]
     windows = TrainingWindows(waves, [0, 0, 1], AugmentSettings(), n_classes=2, n_samples=4000, seed=0)
     for turn in range(3):
-        levels = sorted(round(float(windows[3 * turn + place][0][0]), 1) for place in range(3))
-        assert levels == [0.1, 0.2, 0.3]
+        drawn, _ = windows.__getitems__(range(3 * turn, 3 * turn + 3))
+        assert sorted(round(float(wave[0]), 1) for wave in drawn) == [0.1, 0.2, 0.3]
 
 
 def test_epochs_never_repeat_a_draw():
@@ -91,6 +113,9 @@ def test_validation_windows_are_always_the_same(augment, labels):
     """The first window of each recording, and altered ones where they are learnt."""
     waves = [sound(5000, 1), sound(3000, 2)]
     first, second = (validation_windows(waves, [0, 1], augment, n_classes=2, n_samples=4000) for _ in range(2))
-    assert first.tensors[1].tolist() == labels
-    assert torch.equal(first.tensors[0], second.tensors[0])
-    assert np.array_equal(first.tensors[0][0].numpy(), waves[0][:4000])
+    (drawn, drawn_labels), (again, _) = (windows.__getitems__(range(len(windows))) for windows in (first, second))
+    assert drawn_labels.tolist() == labels
+    assert torch.equal(drawn, again)
+    assert np.array_equal(drawn[0].numpy(), waves[0][:4000])
+    for place, row in enumerate(drawn):
+        assert torch.equal(first.__getitems__([place])[0][0], row)

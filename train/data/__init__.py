@@ -1,0 +1,20 @@
+"""A data folder in any known layout in; its recordings, their split and their samples out."""
+
+from train.data.folder import Listing, list_folder, load_recordings
+from train.data.recording import Domain, Label, Recording, StatedSplit
+from train.data.split import Split, split_recordings
+from train.data.waves import Waves, open_waves
+
+__all__ = [
+    "Domain",
+    "Label",
+    "Listing",
+    "Recording",
+    "Split",
+    "StatedSplit",
+    "Waves",
+    "list_folder",
+    "load_recordings",
+    "open_waves",
+    "split_recordings",
+]

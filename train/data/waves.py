@@ -1,0 +1,105 @@
+"""Clips of a data folder in, their samples out: one after the other in one array, cut a whole batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_asd.capture.clips import read_clip
+from edge_asd.errors import ClipError
+from edge_asd.types import FloatArray
+from train.data.prepared import is_prepared, map_samples, places_of, read_index
+
+FULL_SCALE = 32_768.0
+"""int16 samples are this times those in -1..1."""
+
+
+class Waves(Sequence[FloatArray]):
+    """Clips end to end: samples (total,) float32 or int16, and each clip's start and length (N,) int64.
+
+    Indexed, it gives one clip as (n,) float32 in -1..1.
+    """
+
+    def __init__(
+        self, samples: NDArray[np.float32] | NDArray[np.int16], starts: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> None:
+        self._samples = samples
+        self._starts = starts
+        self.lengths = lengths
+
+    @classmethod
+    def from_arrays(cls, waves: Sequence[FloatArray]) -> Waves:
+        """Take clips (n,) float32."""
+        lengths = np.array([len(wave) for wave in waves], dtype=np.int64)
+        samples = np.concatenate(waves) if waves else np.zeros(0, dtype=np.float32)
+        return cls(samples, np.cumsum(lengths) - lengths, lengths)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, index: int) -> FloatArray: ...
+    @overload
+    def __getitem__(self, index: slice) -> Waves: ...
+    def __getitem__(self, index: int | slice) -> FloatArray | Waves:
+        if isinstance(index, slice):
+            return self.subset(np.arange(len(self))[index])
+        start = self._starts[index]
+        return _in_full_scale(self._samples[start : start + self.lengths[index]])
+
+    def __iter__(self) -> Iterator[FloatArray]:
+        return (self[index] for index in range(len(self)))
+
+    def subset(self, clips: NDArray[np.integer]) -> Waves:
+        """Some of the clips, with the same samples underneath."""
+        return Waves(self._samples, self._starts[clips], self.lengths[clips])
+
+    def cut(self, clips: NDArray[np.integer], begins: NDArray[np.integer], n_samples: int) -> FloatArray:
+        """Cut a window from each of some clips: (B, n_samples) float32. A clip that ends before it does repeats.
+
+        Args:
+            clips: (B,) which of the clips.
+            begins: (B,) where in the clip each window begins.
+            n_samples: length of the windows.
+        """
+        first = self._starts[clips] + begins
+        if np.all(begins + n_samples <= self.lengths[clips]):
+            windows = np.lib.stride_tricks.sliding_window_view(self._samples, n_samples)
+            return _in_full_scale(windows[first])
+        offsets = (begins[:, None] + np.arange(n_samples)) % self.lengths[clips][:, None]  # (B, n_samples)
+        return _in_full_scale(self._samples[self._starts[clips][:, None] + offsets])
+
+
+def _in_full_scale(samples: NDArray[np.float32] | NDArray[np.int16]) -> FloatArray:
+    if samples.dtype == np.float32:
+        return np.asarray(samples, dtype=np.float32)
+    return samples.astype(np.float32) / np.float32(FULL_SCALE)
+
+
+def open_waves(folder: Path, files: Sequence[str]) -> Waves:
+    """Open clips by their file names: of a prepared folder mapped, so that they take no memory, else read whole.
+
+    Raises:
+        ClipError: a clip that cannot be used; all of them in one message.
+        UsageError: a clip is not in the prepared folder.
+    """
+    if is_prepared(folder):
+        index = read_index(folder)
+        return Waves(map_samples(folder, index), *places_of(index, files, folder))
+    waves = []
+    faults: list[str] = []
+    for file in files:
+        try:
+            waves.append(read_clip(folder / file))
+        except ClipError as error:
+            faults.append(str(error))
+    if faults:
+        more = f"\n... and {len(faults) - 10} more" if len(faults) > 10 else ""
+        raise ClipError(
+            "\n".join(faults[:10]) + more + "\npython -m train.prepare leaves such clips out and says which"
+        )
+    return Waves.from_arrays(waves)

@@ -1,0 +1,1 @@
+"""Scores of a trained network in; figures, submission files and a report out."""
