@@ -1,0 +1,59 @@
+"""Messages in, committed to the spool and from there on their way to the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from edge_asd.config import DeviceConfig
+from edge_asd.counters import Counters
+from edge_asd.messages import Topics
+from edge_asd.mqtt import Publisher, PublisherStatus
+from edge_asd.outbox import Outbox, SpoolStatus
+from edge_asd.types import OutgoingMessage
+
+_DRAIN_S = 10.0
+
+
+class Delivery:
+    """The spool of a device and the publisher that empties it.
+
+    Raises:
+        ConfigError: the login cannot be read.
+        TemporaryError: the spool cannot be used.
+    """
+
+    def __init__(self, config: DeviceConfig, *, counters: Counters) -> None:
+        self._resources = ExitStack()
+        settings = config.mqtt.broker_settings(site=config.site, device=config.device)
+        self._outbox = Outbox(config.state_dir / "spool.sqlite", max_bytes=config.spool.max_bytes)
+        self._resources.callback(self._outbox.close)
+        self._publisher = Publisher(settings, topics=Topics(site=config.site, device=config.device), spool=self._outbox)
+        for end in (
+            counters.watch("messages_dropped", lambda: self.spool.dropped),
+            counters.watch("messages_unwritten", lambda: self.spool.unwritten),
+            counters.watch("messages_published", lambda: self.broker.acknowledged),
+            counters.watch("broker_connections", lambda: self.broker.connections),
+        ):
+            self._resources.callback(end)
+        self._publisher.start()
+        self._resources.callback(self._publisher.stop, _DRAIN_S)
+
+    @property
+    def spool(self) -> SpoolStatus:
+        """How full the spool is, and what it lost."""
+        return self._outbox.status()
+
+    @property
+    def broker(self) -> PublisherStatus:
+        """Whether the broker is there, and what went to it."""
+        return self._publisher.status()
+
+    def put(self, messages: Sequence[OutgoingMessage]) -> None:
+        """Commit messages; when this returns they survive a power cut, and will be delivered."""
+        self._outbox.put_many(messages)
+        self._publisher.notify()
+
+    def close(self) -> None:
+        """Deliver what can be delivered within 10 s, and leave the broker; the rest waits in the spool."""
+        self._resources.close()
