@@ -1,4 +1,4 @@
-"""Blocks from the capture threads in, the blocks of one machine at a time out, within a bound a machine."""
+"""Blocks and news of silence from the capture threads in, those of one machine at a time out, within a bound."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
-from edge_asd.types import Block
+from edge_asd.types import Block, NoSound
 
 
 class Inbox:
     """Where sound waits to be scored.
 
     A live source never waits: when its machine's inbox is full, the oldest block is dropped, counted, and becomes a gap
-    ahead of the block after it. A recording waits until there is room, so nothing of it is lost.
+    ahead of the block after it. So is news of a silence that has ended since, and of several in a row but the latest. A
+    recording waits until there is room, so nothing of it is lost.
 
     Args:
         machines: how many machines, numbered from 0.
@@ -22,7 +23,7 @@ class Inbox:
     """
 
     def __init__(self, *, machines: int, max_samples: int) -> None:
-        self._waiting: list[deque[Block]] = [deque() for _ in range(machines)]
+        self._waiting: list[deque[Block | NoSound]] = [deque() for _ in range(machines)]
         self._samples = [0] * machines
         self._open = [True] * machines
         self._max_samples = max_samples
@@ -30,30 +31,40 @@ class Inbox:
         self._turn = 0
         self.dropped_samples = [0] * machines
 
-    def put(self, machine: int, block: Block, *, live: bool) -> bool:
-        """Add a block; False when the inbox was closed and nobody will read it."""
+    def put(self, machine: int, heard: Block | NoSound, *, live: bool) -> bool:
+        """Add a block, or that there is none; False when the inbox was closed and nobody will read it."""
         with self._changed:
             while not live and self._open[machine] and self._samples[machine] >= self._max_samples:
                 self._changed.wait()
             if not self._open[machine]:
                 return False
             waiting = self._waiting[machine]
-            waiting.append(block)
-            self._samples[machine] += block.samples.size
-            while self._samples[machine] > self._max_samples and len(waiting) > 1:
+            if isinstance(heard, Block):
+                self._samples[machine] += heard.samples.size
+            elif waiting and isinstance(waiting[-1], NoSound):
+                waiting.pop()
+            waiting.append(heard)
+            if self._samples[machine] > self._max_samples:
                 self._drop_oldest(machine)
             self._changed.notify_all()
             return True
 
     def _drop_oldest(self, machine: int) -> None:
+        """Drop down to the bound, but for the latest block."""
         waiting = self._waiting[machine]
-        dropped = waiting.popleft()
-        self._samples[machine] -= dropped.samples.size
-        self.dropped_samples[machine] += dropped.samples.size
-        lost_samples = waiting[0].lost_samples + dropped.lost_samples + dropped.samples.size
-        waiting[0] = replace(waiting[0], lost_samples=lost_samples)
+        lost_samples = 0
+        while True:
+            oldest = waiting.popleft()
+            if isinstance(oldest, NoSound):
+                continue
+            if self._samples[machine] <= self._max_samples or self._samples[machine] == oldest.samples.size:
+                waiting.appendleft(replace(oldest, lost_samples=lost_samples + oldest.lost_samples))
+                return
+            self._samples[machine] -= oldest.samples.size
+            self.dropped_samples[machine] += oldest.samples.size
+            lost_samples += oldest.lost_samples + oldest.samples.size
 
-    def take(self, timeout_s: float) -> tuple[int, Sequence[Block]] | None:
+    def take(self, timeout_s: float) -> tuple[int, Sequence[Block | NoSound]] | None:
         """All that waits for the next machine in turn; None after `timeout_s` without sound or when all is done."""
         with self._changed:
             if not self._changed.wait_for(lambda: any(self._waiting) or self.done, timeout_s):
@@ -61,12 +72,12 @@ class Inbox:
             for step in range(len(self._waiting)):
                 machine = (self._turn + step) % len(self._waiting)
                 if self._waiting[machine]:
-                    blocks = tuple(self._waiting[machine])
+                    heard = tuple(self._waiting[machine])
                     self._waiting[machine].clear()
                     self._samples[machine] = 0
                     self._turn = machine + 1
                     self._changed.notify_all()
-                    return machine, blocks
+                    return machine, heard
             return None
 
     def end(self, machine: int) -> None:

@@ -33,6 +33,8 @@ class ClipPlayer:
 
     live = False
     lost_samples = 0
+    overruns = 0
+    restarts = 0
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from edge_asd.types import Block
+from edge_asd.types import Block, NoSound
 
 
 class Source(Protocol):
@@ -23,12 +23,22 @@ class Source(Protocol):
     def lost_samples(self) -> int:
         """How much sound of each channel was lost since the start, in samples at 16 kHz."""
 
-    def __iter__(self) -> Iterator[tuple[Block, ...]]:
+    @property
+    def overruns(self) -> int:
+        """How often the driver said that it lost sound."""
+
+    @property
+    def restarts(self) -> int:
+        """How often the card was opened again."""
+
+    def __iter__(self) -> Iterator[tuple[Block, ...] | NoSound]:
         """Yield one block per wanted channel, in the order asked for; ends with the recordings or by `close`.
+
+        When a card falls silent, is not there or the reason for it changes, say so once; it is tried again and again,
+        and the block after it says how much is missing.
 
         Raises:
             ClipError: a recorded clip turns out to be damaged.
-            TemporaryError: a sound card stopped delivering.
         """
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from edge_asd.capture.clips import SAMPLE_RATE_HZ
 from edge_asd.capture.devices import SoundDevice, list_devices, takes_rate
 from edge_asd.errors import UnavailableError
 
@@ -66,7 +67,7 @@ def _look_at(device: SoundDevice) -> _Card:
     takes: bool | None = None
     trouble = None
     try:
-        takes = takes_rate(device, 1)
+        takes = takes_rate(device, 1, SAMPLE_RATE_HZ)
     except UnavailableError as error:
         trouble = str(error)
     return _Card(

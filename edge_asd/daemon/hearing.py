@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from edge_asd.health import boot_id
 from edge_asd.inbox import Inbox
 from edge_asd.messages import Messages, ModelIdentity
 from edge_asd.pipeline import open_pipeline
-from edge_asd.types import NoSound, OutgoingMessage
+from edge_asd.types import Block, NoSound, OutgoingMessage
 
 LOG = logging.getLogger(__name__)
 
@@ -109,9 +108,9 @@ class Hearing:
         """Body of a capture thread: one source's blocks into the inbox of its machines."""
         try:
             for heard in source:
-                each = itertools.repeat(heard, len(machines)) if isinstance(heard, NoSound) else heard
-                for machine, news in zip(machines, each, strict=True):
-                    if not self._inbox.put(machine, news, live=source.live):
+                each: Sequence[Block | NoSound] = [heard] * len(machines) if isinstance(heard, NoSound) else heard
+                for machine, part in zip(machines, each, strict=True):
+                    if not self._inbox.put(machine, part, live=source.live):
                         return
         except EdgeAsdError as error:
             self.failure = error

@@ -12,7 +12,7 @@ from edge_asd.counters import Counters
 from edge_asd.health import clock_state
 from edge_asd.messages import Messages, Moment
 from edge_asd.pipeline import Ear, Pipeline
-from edge_asd.types import Block, MachineState, OutgoingMessage, Window
+from edge_asd.types import Block, MachineState, NoSound, OutgoingMessage, Window
 from edge_asd.window import Windower, newest
 
 LOG = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ class Listener:
     ) -> None:
         self.name = machine.name
         self.live = not isinstance(machine.source, ClipsSource)
+        self.no_sound: NoSound | None = None  # while its source is silent
         self._messages = messages
         self._engine = engine
         self._counters = counters
@@ -62,16 +63,50 @@ class Listener:
         self._state: MachineState | None = None
         self._alarm_id: str | None = None
 
-    def hear(self, blocks: Sequence[Block]) -> Iterator[list[OutgoingMessage]]:
-        """Yield what is to be said after each window that the blocks complete; commit it before taking the next."""
-        windows = [window for block in blocks for window in self._windower.push(block)]
-        self._counters.add("samples_heard", sum(block.samples.size for block in blocks), machine=self.name)
-        self._counters.add("samples_lost", sum(block.lost_samples for block in blocks), machine=self.name)
-        if self.live and len(windows) > 1:
-            self._counters.add("windows_dropped", len(windows) - 1, machine=self.name)
-            windows = [newest(windows)]
-        for window in windows:
-            yield self._judge(window)
+    def hear(self, heard: Sequence[Block | NoSound]) -> Iterator[list[OutgoingMessage]]:
+        """Yield what is to be said after each window that the blocks complete, and when sound stops or comes back.
+
+        Commit it before taking the next.
+        """
+        windows: list[Window] = []
+        for each in heard:
+            if isinstance(each, NoSound):
+                yield from map(self._judge, self._due(windows))
+                windows = []
+                yield self._silence(each)
+                continue
+            if self.no_sound is not None:
+                yield self._return(each)
+            self._counters.add("samples_heard", each.samples.size, machine=self.name)
+            self._counters.add("samples_lost", each.lost_samples, machine=self.name)
+            windows += self._windower.push(each)
+        yield from map(self._judge, self._due(windows))
+
+    def _due(self, windows: list[Window]) -> list[Window]:
+        """A live machine is not kept waiting by windows that are late: the newest stands for all."""
+        if not self.live or len(windows) < 2:
+            return windows
+        self._counters.add("windows_dropped", len(windows) - 1, machine=self.name)
+        return [newest(windows)]
+
+    def _silence(self, no_sound: NoSound) -> list[OutgoingMessage]:
+        self.no_sound = no_sound
+        at = Moment(
+            utc_s=no_sound.since_utc_s, monotonic_s=no_sound.since_monotonic_s, clock_synced=clock_state().synced
+        )
+        reason = f"no sound: {no_sound.reason}"
+        return [self._change(at, MachineState.SENSOR_FAULT, reason)]
+
+    def _return(self, block: Block) -> list[OutgoingMessage]:
+        self.no_sound = None
+        at = Moment(utc_s=block.end_utc_s, monotonic_s=block.end_monotonic_s, clock_synced=clock_state().synced)
+        return [self._change(at, MachineState.LEARNING, "sound is back; the next score takes a whole window")]
+
+    def _change(self, at: Moment, state: MachineState, reason: str) -> OutgoingMessage:
+        previous, self._state = self._state, state
+        return self._messages.state(
+            self.name, at, state=state, previous=previous, reason=reason, alarm_id=self._alarm_id
+        )
 
     def _judge(self, window: Window) -> list[OutgoingMessage]:
         scored = self._ear.score(window)
@@ -99,15 +134,6 @@ class Listener:
                 LOG.warning("%s: alarm %s, score %.2f, threshold %.2f", self.name, event.alarm_id, event.score,
                             event.threshold)  # fmt: skip
         if self._alarm.state != self._state:
-            previous, self._state = self._state, self._alarm.state
-            messages.append(
-                self._messages.state(
-                    self.name,
-                    at,
-                    state=self._state,
-                    previous=previous,
-                    reason=scored.fault or f"score {scored.score:.2f}, threshold {self._threshold:.2f}",
-                    alarm_id=self._alarm_id,
-                )
-            )
+            reason = scored.fault or f"score {scored.score:.2f}, threshold {self._threshold:.2f}"
+            messages.append(self._change(at, self._alarm.state, reason))
         return messages

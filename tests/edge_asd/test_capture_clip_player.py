@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from edge_asd.capture import ClipPlayer
+from edge_asd.capture.clip_player import ClipPlayer
 from edge_asd.capture.clips import SAMPLE_RATE_HZ, read_clip
 from edge_asd.errors import ClipError
 
