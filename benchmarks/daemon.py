@@ -81,7 +81,7 @@ def _measure(count: int, seconds: float, arguments: argparse.Namespace) -> dict[
             "device": "bench",
             "bundle": str(arguments.bundle.resolve()),
             "state_dir": str(folder),
-            "mqtt": {"url": url},
+            "mqtt": {"url": url, "protocol": "3.1.1"},
             "log": {"level": "error"},
             "machines": [
                 {

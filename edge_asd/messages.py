@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,6 +15,13 @@ from edge_asd.types import AlarmEvent, Leaf, MachineState, OutgoingMessage, Spoo
 
 SCHEMA = 1
 ROOT = "edge_asd"
+
+TOPIC_NAME_PATTERN = r"^[^\s$/+#*\x00-\x1f\x7f]([^/+#*\x00-\x1f\x7f]{0,62}[^\s/+#*\x00-\x1f\x7f])?$"
+"""What a JSON schema can say of a name that is one level of a topic; `is_topic_name` knows all of it."""
+
+TOPIC_NAME_RULE = (
+    "a name of 1 to 64 printable characters without / + # *, not beginning with $ nor with spaces around it"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +43,11 @@ class Topics:
     def availability(self) -> str:
         """The topic that holds `online`, `offline` (last will) or `stopped`."""
         return f"{ROOT}/{self.site}/{self.device}/availability"
+
+    @property
+    def all(self) -> str:
+        """The filter of everything below the device."""
+        return f"{ROOT}/{self.site}/{self.device}/#"
 
     def of(self, machine: str | None, leaf: Leaf) -> str:
         """The topic of a message about a machine, or about the device itself where machine is None."""
@@ -62,12 +75,16 @@ def address_of(topic: str) -> Address | None:
     return None
 
 
+def is_topic_name(name: str) -> bool:
+    """Whether the name can be one level of a topic: the one check of names, for configuration and command lines."""
+    return re.fullmatch(TOPIC_NAME_PATTERN, name) is not None and name.isprintable()
+
+
 def check_topic_name(name: str, *, where: str) -> None:
     """Raises ConfigError for a name that cannot be one level of a topic."""
-    if not name or not name.isprintable() or set(name) & set("/+#*") or name.startswith("$") or name != name.strip():
+    if not is_topic_name(name):
         raise ConfigError(
-            f"{where}: {name!r} cannot be part of an MQTT topic; expected a name without / + # *, without spaces "
-            "around it and not beginning with $, for instance hall-2"
+            f"{where}: {name!r} cannot be part of an MQTT topic; expected {TOPIC_NAME_RULE}, for instance hall-2"
         )
 
 

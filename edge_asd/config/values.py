@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, StringConstraints, ValidationInfo
+from pydantic import AfterValidator, StringConstraints, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from edge_asd.messages import TOPIC_NAME_PATTERN, TOPIC_NAME_RULE, is_topic_name
 from edge_asd.types import FeatureSpec
 
 HOP_STEP_SAMPLES = 2_560
 """Least common multiple of the STFT hop (512) and TFgramNet's first strides (20): windows share their work."""
 
 MAX_HOP_SAMPLES = FeatureSpec().window_samples // HOP_STEP_SAMPLES * HOP_STEP_SAMPLES
+
+CREDENTIALS = "$CREDENTIALS_DIRECTORY"
+"""How a path begins that names a credential of the systemd unit."""
 
 FAULT = "fault"
 """Type of our own errors: their message follows `KEY is VALUE; `."""
@@ -29,15 +34,27 @@ def expected(text: str) -> dict[str, Any]:
 
 
 def _topic_part(value: str) -> str:
-    if not value.isprintable():
-        raise PydanticCustomError(FAULT, "expected printable characters, for it is part of MQTT topics; rename it")
+    if not is_topic_name(value):
+        raise PydanticCustomError(FAULT, "expected {rule}; correct it", {"rule": TOPIC_NAME_RULE})
     return value
 
 
 def _resolved(value: Path, info: ValidationInfo) -> Path:
     """Relative paths are relative to the file that names them."""
+    if value.parts[:1] == (CREDENTIALS,):
+        return value
     folder: Path = (info.context or {}).get("folder", Path())
     return folder / value
+
+
+def _credential(value: Path) -> Path:
+    """Under systemd a unit is told where its credentials lie; else the path stays as written, and is no file."""
+    folder = os.environ.get(CREDENTIALS[1:])
+    return Path(folder, *value.parts[1:]) if folder and value.parts[:1] == (CREDENTIALS,) else value
+
+
+def _existing_credential(value: Path, info: ValidationInfo) -> Path:
+    return value if CREDENTIALS in value.parts else _existing_file(value, info)
 
 
 def _existing_file(value: Path, info: ValidationInfo) -> Path:
@@ -78,7 +95,9 @@ def _broker_url(value: str) -> str:
     except ValueError:  # the port is not a number up to 65535
         good = False
     if not good:
-        raise PydanticCustomError(FAULT, "expected mqtt://HOST:PORT, with a port from 1 to 65535; correct it")
+        raise PydanticCustomError(
+            FAULT, "expected mqtt://HOST:PORT or mqtts://HOST:PORT, with a port from 1 to 65535; correct it"
+        )
     return value
 
 
@@ -89,15 +108,18 @@ def _distinct(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 TopicPart: TypeAlias = Annotated[
-    str,
-    StringConstraints(pattern=r"^[^\s$/+#*\x00-\x1f\x7f]([^/+#*\x00-\x1f\x7f]{0,62}[^\s/+#*\x00-\x1f\x7f])?$"),
-    AfterValidator(_topic_part),
+    str, AfterValidator(_topic_part), WithJsonSchema({"type": "string", "pattern": TOPIC_NAME_PATTERN})
 ]
-TOPIC_PART = expected("a name of 1 to 64 characters without / + # *, not beginning with $ nor with spaces around it")
+TOPIC_PART = expected(TOPIC_NAME_RULE)
 
 ResolvedPath: TypeAlias = Annotated[Path, AfterValidator(_resolved)]
 ExistingFile: TypeAlias = Annotated[ResolvedPath, AfterValidator(_existing_file)]
+CredentialFile: TypeAlias = Annotated[
+    Path, AfterValidator(_credential), AfterValidator(_resolved), AfterValidator(_existing_credential)
+]
 ExistingPath: TypeAlias = Annotated[ResolvedPath, AfterValidator(_existing_path)]
 HopSamples: TypeAlias = Annotated[int, AfterValidator(_hop)]
-BrokerUrl: TypeAlias = Annotated[str, StringConstraints(pattern=r"^mqtt://[^/@?#\s]+/?$"), AfterValidator(_broker_url)]
+BrokerUrl: TypeAlias = Annotated[
+    str, StringConstraints(pattern=r"^mqtts?://[^/@?#\s]+/?$"), AfterValidator(_broker_url)
+]
 Engines: TypeAlias = Annotated[tuple[Literal["tensorrt", "openvino", "onnxruntime"], ...], AfterValidator(_distinct)]

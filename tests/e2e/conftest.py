@@ -44,7 +44,7 @@ class Device:
 
     def start(self, broker_url: str) -> subprocess.Popen:
         """Begin to run the daemon."""
-        self.config["mqtt"] = {"url": broker_url}
+        self.config["mqtt"] = {**self.config.get("mqtt", {}), "url": broker_url}
         self.path.write_text(yaml.safe_dump(self.config))
         command = [sys.executable, "-m", "edge_asd.cli", "run", "--config", str(self.path)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -43,7 +43,7 @@ def test_damage_raises_one_alarm_and_healthy_sound_none(
 ):
     """A motor that runs healthy and then damaged is told as such: scores, states, one alarm, in one gap-free order."""
     broker = request.getfixturevalue(broker_fixture)
-    device = make_device()
+    device = make_device(mqtt={"protocol": 5 if broker_fixture == "mosquitto" else "3.1.1"})
     device.machine["threshold"] = threshold_between("M1")
     device.machine["alarm"]["off_delay_s"] = 3_600.0  # where the damage varies, it stays one alarm
     subscriber = subscribe(broker)

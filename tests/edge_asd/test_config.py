@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from edge_asd.config import ClipsSource, SoundCardSource, check_classes, load_config
 from edge_asd.config.values import HOP_STEP_SAMPLES, MAX_HOP_SAMPLES
 from edge_asd.errors import ConfigError
+from edge_asd.messages import TOPIC_NAME_RULE
 
 GOOD = """\
 schema: 1
@@ -52,7 +53,7 @@ def test_what_is_not_given_has_a_default(tmp_path):
     (machine,) = config.machines
     assert machine.source == SoundCardSource(device=None, channel=0)
     assert (machine.hop_samples, machine.threshold) == (15_360, None)
-    assert (config.mqtt.host, config.mqtt.port, config.mqtt.read_password()) == ("localhost", 1883, None)
+    assert (config.mqtt.host, config.mqtt.port, config.mqtt.password_file) == ("localhost", 1883, None)
 
 
 def test_recordings_and_paths_are_relative_to_the_file(tmp_path, monkeypatch):
@@ -67,7 +68,7 @@ def test_recordings_and_paths_are_relative_to_the_file(tmp_path, monkeypatch):
     config = load_config(path)
     assert config.machines[0].source == ClipsSource(clips=(tmp_path / "a.flac",), speed=20.0, repeat=True)
     assert config.state_dir == tmp_path / "state"
-    assert config.mqtt.read_password() == "hunter2"
+    assert config.mqtt.broker_settings(site="hall", device="orin").password == "hunter2"  # noqa: S105 (of this test)
     assert (config.mqtt.host, config.mqtt.port) == ("::1", 2883)
 
 
@@ -104,7 +105,7 @@ def test_all_faults_are_told_at_once_with_their_lines(tmp_path):
         log:
         """,
     )
-    topic = "expected a name of 1 to 64 characters without / + # *, not beginning with $ nor with spaces around it"
+    topic = f"expected {TOPIC_NAME_RULE}"
     assert faults(path) == [
         f'line 2: site is "plant/1"; {topic}; correct it',
         f"line 3: device is 12; {topic}; put it in quotes",
@@ -139,8 +140,8 @@ def test_all_faults_are_told_at_once_with_their_lines(tmp_path):
         "line 16: machines[1].alarm.on_delay_s is -1; expected a number from 0 to 86400; correct it",
         "line 17: mqtt.keepalive_s is 1.5; expected a whole number from 5 to 3600; correct it",
         (
-            'line 17: mqtt.url is "mqtt://...@host"; expected mqtt://HOST:PORT, with the login in username and '
-            "password_file; correct it"
+            'line 17: mqtt.url is "mqtt://...@host"; expected mqtt://HOST:PORT or mqtts://HOST:PORT, with the login in '
+            "username and password_file; correct it"
         ),
         "line 18: bundle is given again, after line 4; expected each key once; remove one",
         "line 19: log is null; expected the keys level, format; give one, or remove the key where it has a default",
@@ -159,7 +160,11 @@ def test_all_faults_are_told_at_once_with_their_lines(tmp_path):
         ("    threshold: '7'", 'threshold is "7"; expected a number or null; write the number without quotes'),
         ("  - motor", r'line 8: machines\[1\] is "motor"; expected the keys name, listens_to'),
         ("site: again", "line 8: site is given again, after line 2"),
-        ("mqtt: {url: 'mqtts://host'}", "expected mqtt://HOST:PORT"),
+        ("mqtt: {url: 'http://host'}", "expected mqtt://HOST:PORT or mqtts://HOST:PORT"),
+        ("mqtt: {protocol: 3}", "line 8: mqtt.protocol is 3; expected one of 5, 3.1.1; correct it"),
+        ("mqtt: {ca_file: a.flac}", "line 8: mqtt: ca_file and cert_file are for TLS; expected mqtts://HOST in url"),
+        ("mqtt: {url: 'mqtts://h', cert_file: a.flac}", "line 8: mqtt: cert_file and key_file go together"),
+        ("mqtt: {username: me, username_file: a.flac}", "line 8: mqtt: username and username_file are given"),
         ("mqtt: {url: 'mqtt://host:99999'}", "with a port from 1 to 65535"),
         ("mqtt: {password_file: a.flac}", "line 8: mqtt: password_file is given without username; expected both"),
         ("mqtt: {username: me, password_file: none}", "mqtt.password_file is .*there is no file"),
@@ -254,4 +259,4 @@ def test_a_password_that_cannot_be_read_says_why(tmp_path, content, text):
     (tmp_path / "password").write_bytes(content)
     config = load_config(write(tmp_path, GOOD + "mqtt: {username: me, password_file: password}\n"))
     with pytest.raises(ConfigError, match=text):
-        config.mqtt.read_password()
+        config.mqtt.broker_settings(site="hall", device="orin")
