@@ -64,10 +64,12 @@ class Outbox:
         self._unwritten: Counter[str] = Counter()
         self._unwritten_total = 0
         self._disk_trouble = False
+        self._records: dict[str, bytes] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = SpoolFile(path, utc_now=utc_now)
             self._use(self._file.open())
+            self._records = dict(self._stored_records)
         except (OSError, sqlite3.OperationalError) as error:
             raise TemporaryError(
                 f"message spool {path}: {error}; expected a spool that this process alone can write: stop another "
@@ -79,8 +81,13 @@ class Outbox:
         seqs = self.put_many([OutgoingMessage(machine=machine, leaf=leaf, retain=retain, payload=payload)])
         return seqs[0] if seqs else None
 
-    def put_many(self, messages: Sequence[OutgoingMessage]) -> list[int]:
+    def put_many(
+        self, messages: Sequence[OutgoingMessage], *, records: Mapping[str, bytes | None] | None = None
+    ) -> list[int]:
         """Numbers the messages and commits them in one transaction; when this returns they survive a power cut.
+
+        records: what the next run has to know, by name, committed in the same transaction; None forgets one. What has
+        not changed is not written again. Records outlive a spool that is found damaged while this one runs.
 
         Returns their sequence numbers; or none at all where the disk refused them: they are counted, and announced as
         lost once it takes messages again.
@@ -90,6 +97,11 @@ class Outbox:
         """
         bodies = [_json(message.payload) for message in messages]
         with self._lock:
+            for name, value in (records or {}).items():
+                if value is None:
+                    self._records.pop(name, None)
+                else:
+                    self._records[name] = value
             try:
                 try:
                     seqs = self._commit(messages, bodies)
@@ -103,6 +115,11 @@ class Outbox:
                 LOG.warning("message spool %s takes messages again", self._file.path)
                 self._disk_trouble = False
             return seqs
+
+    def records(self) -> dict[str, bytes]:
+        """What `put_many` was given to remember, in this run or one before."""
+        with self._lock:
+            return dict(self._records)
 
     def pending(self, *, limit: int, after: int) -> list[SpooledMessage]:
         """The oldest messages with a row id above `after`, at most `limit` of them."""
@@ -170,6 +187,9 @@ class Outbox:
         self._database = database
         (self._spool_bytes,) = database.execute("SELECT coalesce(sum(bytes), 0) FROM message").fetchone()
         (self._last_row,) = database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'message'").fetchone()
+        rows = database.execute("SELECT CAST(name AS BLOB), CAST(value AS BLOB) FROM record").fetchall()
+        # As text, a name whose bytes were altered on the disk would keep the spool from opening.
+        self._stored_records: dict[str, bytes] = {name.decode(errors="replace"): value for name, value in rows}
 
     def _replace_if_damaged(self, error: sqlite3.DatabaseError) -> None:
         """Goes on with a new database where the present one is damaged; raises any other error again."""
@@ -204,11 +224,19 @@ class Outbox:
                 seqs.append(seq)
                 added += size
             freed, dropped = self._make_room(self._spool_bytes + added - self._max_bytes)
+            self._store_records()
+        self._stored_records = dict(self._records)
         self._unwritten.clear()
         self._last_row = last_row
         self._spool_bytes += added - freed
         self._dropped += dropped
         return seqs
+
+    def _store_records(self) -> None:
+        changed = self._records.items() - self._stored_records.items()
+        self._database.executemany("INSERT OR REPLACE INTO record VALUES (?, ?)", changed)
+        gone = self._stored_records.keys() - self._records.keys()
+        self._database.executemany("DELETE FROM record WHERE name = ?", [(name,) for name in gone])
 
     def _take_seqs(self, machine: str, count: int) -> int:
         """Takes the machine's next `count` numbers and returns the last of them."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 LOG = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 EVERY_MACHINE = "*"
 """Stands for the machine in a loss that hit every machine of the device and its health messages."""
 
@@ -30,6 +30,7 @@ CREATE TABLE loss (
     announced_by INTEGER
 );
 CREATE UNIQUE INDEX loss_open ON loss (machine, why) WHERE announced_by IS NULL;
+CREATE TABLE record (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 

@@ -242,6 +242,39 @@ def test_messages_that_the_disk_refused_are_announced_later(tmp_path, caplog):
     assert "database or disk is full" in caplog.records[0].message
 
 
+def test_records_are_committed_with_the_messages_that_follow_from_them(tmp_path):
+    """The next run reads what this one put, replaced or forgot, and no other."""
+    outbox = open_outbox(tmp_path)
+    outbox.put_many([], records={"fan": b"1", "pump": b"2", "saw": b"3"})
+    outbox.put_many([], records={"fan": b"\xff", "saw": None})
+    assert outbox.records() == {"fan": b"\xff", "pump": b"2"}
+    outbox.close()
+    assert open_outbox(tmp_path).records() == {"fan": b"\xff", "pump": b"2"}
+
+
+def test_record_that_the_disk_refused_is_committed_with_the_next_message(tmp_path):
+    """What the daemon is in goes on in memory; the disk catches up when it can."""
+    outbox = open_outbox(tmp_path)
+    outbox.put_many([], records={"fan": b"1"})
+    outbox._database.execute("PRAGMA query_only = ON")  # as a disk does that became read-only
+    assert put(outbox) is None
+    assert outbox.put_many([], records={"fan": b"2"}) == []
+    outbox._database.execute("PRAGMA query_only = OFF")
+    assert put(outbox) == 2
+    outbox.close()
+    assert open_outbox(tmp_path).records() == {"fan": b"2"}
+
+
+def test_records_outlive_a_spool_that_is_damaged_while_it_is_open(tmp_path):
+    """The new database gets them with the first message that it takes."""
+    outbox = open_outbox(tmp_path)
+    outbox.put_many([], records={"fan": b"1"})
+    outbox._replace_if_damaged(sqlite3.DatabaseError("database disk image is malformed"))
+    put(outbox)
+    outbox.close()
+    assert open_outbox(tmp_path).records() == {"fan": b"1"}
+
+
 def test_second_process_on_the_same_spool_is_told_so(tmp_path):
     """Two daemons would each deliver half of the other's messages."""
     outbox = open_outbox(tmp_path)
