@@ -67,6 +67,8 @@ class SoundCard:
             try:
                 yield from self._record()
             except SoundLost as lost:
+                if self._closed.is_set():
+                    return
                 self._broken = True
                 if self._no_sound is None or self._no_sound.reason != str(lost):
                     LOG.warning("%s: no sound: %s", self.name, lost)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
-from pydantic import Discriminator, Field, StringConstraints, Tag
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from edge_asd.config.part import Part
 from edge_asd.config.values import (
+    FAULT_OF_WHOLE,
     HOP_STEP_SAMPLES,
     MAX_HOP_SAMPLES,
     TOPIC_PART,
@@ -17,17 +19,46 @@ from edge_asd.config.values import (
     expected,
 )
 
+_Text: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
+
 
 class SoundCardSource(Part):
-    """Listen to one channel of a sound card. Machines may share a card, each on its own channel."""
+    """Listen to one channel of a sound card. Machines may share a card, each on its own channel.
 
-    device: Annotated[str, StringConstraints(min_length=1)] | None = Field(
+    At most one of device, alsa_id and usb_path says which card; `edge-asd devices` lists all three. None of them
+    changes from boot to boot.
+    """
+
+    device: _Text | None = Field(
         default=None,
-        description="The sound card's name, or a part that no other card's name holds (`edge-asd devices` lists them); "
-        "null is the system's default card.",
+        description="The sound card's name, a part that no other card's name holds, or a pattern with `*` and `?`; "
+        "null, with alsa_id and usb_path null too, is the system's default card.",
         json_schema_extra=expected("the name of a sound card or null"),
     )
+    alsa_id: _Text | None = Field(
+        default=None,
+        description="The card's id in /proc/asound instead, as `Device`; of two cards alike, the one found later is "
+        "`Device_1`.",
+        json_schema_extra=expected("a card's id in /proc/asound or null"),
+    )
+    usb_path: Annotated[str, StringConstraints(pattern=r"^\d+-\d+(\.\d+)*$")] | None = Field(
+        default=None,
+        description="The USB port that the card is plugged into instead, as `1-2.3` (bus 1, port 2, port 3 of the hub "
+        "there); it tells cards alike apart.",
+        json_schema_extra=expected("a USB port, as 1-2.3, or null"),
+    )
     channel: int = Field(default=0, ge=0, le=63, description="Channel of the card, counted from 0.")
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> SoundCardSource:
+        given = [key for key in ("device", "alsa_id", "usb_path") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise PydanticCustomError(
+                FAULT_OF_WHOLE,
+                "{given} are given; expected one alone to say which card is meant; remove the others",
+                {"given": " and ".join(given)},
+            )
+        return self
 
 
 class ClipsSource(Part):
@@ -97,7 +128,9 @@ class MachineConfig(Part):
     ] = Field(
         default=SoundCardSource(),
         description="Where its sound comes from: a sound card, or recorded clips.",
-        json_schema_extra=expected("a sound card (device, channel) or recordings (clips, speed, repeat, channel)"),
+        json_schema_extra=expected(
+            "a sound card (device or alsa_id or usb_path, channel) or recordings (clips, speed, repeat, channel)"
+        ),
     )
     hop_samples: HopSamples = Field(
         default=15_360,

@@ -12,15 +12,13 @@ from edge_asd.config import ClipsSource, DeviceConfig
 def open_sources(config: DeviceConfig) -> list[tuple[list[int], Source]]:
     """Each source with the machines that it feeds: one for all channels of a sound card, one for each set of clips."""
     players: list[tuple[list[int], Source]] = []
-    cards: dict[str | None, dict[int, int]] = {}  # device: {machine: channel}
+    cards: dict[CardChoice, dict[int, int]] = {}  # {machine: channel}
     for index, machine in enumerate(config.machines):
         source = machine.source
         if isinstance(source, ClipsSource):
             player = ClipPlayer(source.clips, speed=source.speed, repeat=source.repeat, channel=source.channel)
             players.append(([index], player))
         else:
-            cards.setdefault(source.device, {})[index] = source.channel
-    return [
-        *players,
-        *((list(fed), SoundCard(CardChoice(name=card), list(fed.values()))) for card, fed in cards.items()),
-    ]
+            choice = CardChoice(name=source.device, alsa_id=source.alsa_id, usb_path=source.usb_path)
+            cards.setdefault(choice, {})[index] = source.channel
+    return [*players, *((list(fed), SoundCard(card, list(fed.values()))) for card, fed in cards.items())]

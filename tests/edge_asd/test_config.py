@@ -122,7 +122,7 @@ def test_all_faults_are_told_at_once_with_their_lines(tmp_path):
             "line 9: machines[0].listens_too is not a key; did you mean listens_to? The keys here are name, "
             "listens_to, source, hop_samples, threshold, alarm"
         ),
-        "line 10: machines[0].source.chanel is not a key; did you mean channel? The keys here are device, channel",
+        "line 10: machines[0].source.chanel is not a key; did you mean channel? The keys here are device, alsa_id, usb_path, channel",
         "line 10: machines[0].source.device is 3; expected the name of a sound card or null; put it in quotes",
         "line 11: machines[0].hop_samples is 16000; expected a multiple of 2560; use 15360 (0.96 s)",
         (
@@ -154,6 +154,12 @@ def test_all_faults_are_told_at_once_with_their_lines(tmp_path):
         ("    source: {clips: [b.flac]}", r"line 8: machines\[0\].source.clips\[0\] is .*there is no file or folder"),
         ("    source: {clips: []}", r"line 8: machines\[0\].source.clips is \[\]; expected a list of clips"),
         ("    source: {clips: [a.flac], device: USB}", "source.device is not a key; expected one of clips, speed"),
+        (
+            "    source: {device: USB, usb_path: 1-2}",
+            r"line 8: machines\[0\].source: device and usb_path are given; expected one alone .*; remove the others",
+        ),
+        ("    source: {usb_path: usb1}", r'source.usb_path is "usb1"; expected a USB port, as 1-2.3, or null'),
+        ("    source: {alsa_id: 1}", "source.alsa_id is 1; expected a card's id in /proc/asound or null"),
         ("    source: USB", 'source is "USB"; expected a sound card .* or recordings'),
         ("    hop_samples: 160000", "expected a multiple of 2560 and at most 158720, within one window; use 158720"),
         ("    hop_samples: 0", r"hop_samples is 0; expected a multiple of 2560; use 2560 \(0.16 s\)"),
