@@ -18,6 +18,7 @@ from edge_asd.config import (
     EngineConfig,
     LogConfig,
     MachineConfig,
+    MetricsConfig,
     MqttConfig,
     SoundCardSource,
     SpoolConfig,
@@ -35,6 +36,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("mqtt", MqttConfig),
     ("spool", SpoolConfig),
     ("log", LogConfig),
+    ("metrics", MetricsConfig),
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import signal
 from pathlib import Path
 from types import FrameType
@@ -11,11 +10,7 @@ from typing import Any
 
 from edge_asd.config import load_config
 from edge_asd.daemon import Daemon
-
-_LOG_FORMATS = {
-    "timed": "%(asctime)s %(levelname)s %(name)s: %(message)s",
-    "plain": "%(levelname)s %(name)s: %(message)s",
-}
+from edge_asd.log import configure_log
 
 
 def add_parser(subparsers: Any) -> None:
@@ -33,7 +28,7 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the daemon; 0 after a clean stop."""
     config = load_config(arguments.config)
-    logging.basicConfig(level=config.log.level.upper(), format=_LOG_FORMATS[config.log.format])
+    configure_log(level=config.log.level, log_format=config.log.format)
     with Daemon(config) as daemon:
 
         def stop(_signal: int, _frame: FrameType | None) -> None:

@@ -1,6 +1,6 @@
 """A device's YAML file in, its validated configuration out: every key typed, bounded and described in one place."""
 
-from edge_asd.config.device import DeviceConfig, EngineConfig, LogConfig, SpoolConfig
+from edge_asd.config.device import DeviceConfig, EngineConfig, LogConfig, MetricsConfig, SpoolConfig
 from edge_asd.config.load import check_classes, load_config
 from edge_asd.config.machine import AlarmConfig, ClipsSource, MachineConfig, SoundCardSource
 from edge_asd.config.mqtt import MqttConfig
@@ -12,6 +12,7 @@ __all__ = [
     "EngineConfig",
     "LogConfig",
     "MachineConfig",
+    "MetricsConfig",
     "MqttConfig",
     "SoundCardSource",
     "SpoolConfig",

@@ -1,4 +1,4 @@
-"""The whole of a device's configuration, and the keys of its engine, spool and log."""
+"""The whole of a device's configuration, and the keys of its engine, spool, log and metrics."""
 
 from __future__ import annotations
 
@@ -46,8 +46,18 @@ class LogConfig(Part):
     """What the daemon says on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least that is told.")
-    format: Literal["timed", "plain"] = Field(
-        default="timed", description="timed begins each line with the time; plain leaves that to systemd's journal."
+    format: Literal["auto", "timed", "json"] = Field(
+        default="auto",
+        description="timed is one line of text with the time; json is one object a line; auto is json under systemd, "
+        "else timed.",
+    )
+
+
+class MetricsConfig(Part):
+    """Where Prometheus and `edge-asd status` ask how the daemon stands: a port of this machine alone."""
+
+    port: Annotated[int, Field(ge=1, le=65_535)] | None = Field(
+        default=None, description="TCP port on 127.0.0.1; null is none, and `edge-asd status` then has nobody to ask."
     )
 
 
@@ -82,6 +92,9 @@ class DeviceConfig(Part):
     mqtt: MqttConfig = Field(default=MqttConfig(), description="The broker that scores and alarms go to.")
     spool: SpoolConfig = Field(default=SpoolConfig(), description="Where messages wait while the broker is away.")
     log: LogConfig = Field(default=LogConfig(), description="What the daemon says on stderr.")
+    metrics: MetricsConfig = Field(
+        default=MetricsConfig(), description="Where Prometheus and `edge-asd status` ask how the daemon stands."
+    )
 
     def remember(self, path: Path, document: Document) -> None:
         """Keep where this came from, for errors that show only later."""
