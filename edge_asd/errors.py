@@ -10,6 +10,12 @@ class EdgeAsdError(Exception):
     exit_code = 70
 
 
+class RefusedError(EdgeAsdError):
+    """A command to a machine's alarm asks for what cannot be; the text is the answer to whoever sent it."""
+
+    exit_code = 1
+
+
 class UsageError(EdgeAsdError):
     """The command line asks for what cannot be."""
 
@@ -32,6 +38,10 @@ class TemporaryError(EdgeAsdError):
     """What failed may work when tried again; the service unit restarts."""
 
     exit_code = 75
+
+
+class EngineError(TemporaryError):
+    """An engine that worked has failed (GPU memory exhausted, a fault of the GPU); another one may take over."""
 
 
 class ConfigError(EdgeAsdError):

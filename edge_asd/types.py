@@ -113,6 +113,8 @@ class AlarmEvent:
     """One step of one alarm's life; `alarm_id` is the same from `new` to `end`.
 
     duration_s: from the first score above the threshold to this event.
+    acknowledged_by: who has seen the alarm; None is nobody.
+    muted_until_utc_s: when the machine's mute ends; None while it is not muted.
     """
 
     kind: Literal["new", "update", "end"]
@@ -122,6 +124,30 @@ class AlarmEvent:
     score: float
     peak_score: float
     threshold: float
+    acknowledged_by: str | None = None
+    muted_until_utc_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What a new model said of one machine beside the one that serves, so far.
+
+    heard_s: sound that both scored. normal_s, n_normal: sound and windows of it that the serving model calls normal.
+    drift_sum: over those windows, how much higher the new score lies against its threshold, in units of the score.
+    extra_alarms: alarms of the new model alone. missed_alarms: alarms of the serving model alone.
+    """
+
+    heard_s: float = 0.0
+    normal_s: float = 0.0
+    n_normal: int = 0
+    drift_sum: float = 0.0
+    extra_alarms: int = 0
+    missed_alarms: int = 0
+
+    @property
+    def drift(self) -> float:
+        """Mean drift; 0 ahead of the first normal window."""
+        return self.drift_sum / self.n_normal if self.n_normal else 0.0
 
 
 Leaf: TypeAlias = Literal["score", "state", "alarm", "health"]

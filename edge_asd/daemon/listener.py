@@ -9,7 +9,7 @@ from edge_asd.alarm import Alarm, AlarmSettings
 from edge_asd.bundle import Manifest
 from edge_asd.config import ClipsSource, MachineConfig
 from edge_asd.counters import Counters
-from edge_asd.health import clock_state
+from edge_asd.health import boot_id, clock_state
 from edge_asd.messages import Messages, Moment
 from edge_asd.pipeline import Ear, Pipeline
 from edge_asd.types import Block, MachineState, NoSound, OutgoingMessage, Window
@@ -59,7 +59,7 @@ class Listener:
             deadband=machine.alarm.deadband,
             re_alarm_s=machine.alarm.re_alarm_s,
         )
-        self._alarm = Alarm(machine.name, settings, self._threshold)
+        self._alarm = Alarm(machine.name, settings, self._threshold, boot_id=boot_id())
         self._state: MachineState | None = None
         self._alarm_id: str | None = None
 
@@ -91,6 +91,7 @@ class Listener:
 
     def _silence(self, no_sound: NoSound) -> list[OutgoingMessage]:
         self.no_sound = no_sound
+        self._alarm.interrupt()
         at = Moment(
             utc_s=no_sound.since_utc_s, monotonic_s=no_sound.since_monotonic_s, clock_synced=clock_state().synced
         )
@@ -111,7 +112,9 @@ class Listener:
     def _judge(self, window: Window) -> list[OutgoingMessage]:
         scored = self._ear.score(window)
         self._counters.add("windows_scored", machine=self.name)
-        events = self._alarm.update(scored.score, window.end_monotonic_s, window.end_utc_s)
+        events = self._alarm.update(
+            scored.score, window.end_monotonic_s, window.end_utc_s, after_gap=window.lost_samples > 0
+        )
         at = Moment(utc_s=window.end_utc_s, monotonic_s=window.end_monotonic_s, clock_synced=clock_state().synced)
         messages: list[OutgoingMessage] = []
         if scored.fault is None:
