@@ -19,6 +19,7 @@ from train.data.recording import Domain, Label, Recording, StatedSplit
 HEAD_NAME = "prepared.json"
 SAMPLES_NAME = "samples.i16"
 INDEX_NAME = "index.csv"
+REPORT_NAME = "report.csv"
 SAMPLES_DTYPE = np.dtype("<i2")
 _SCHEMA = 1
 _AGAIN = "run python -m train.prepare again"
@@ -174,7 +175,7 @@ def places_of(index: PreparedIndex, files: Sequence[str], folder: Path) -> tuple
     if absent:
         raise UsageError(
             f"{folder}: {len(absent)} clips are not in it: {', '.join(absent[:5])}; expected those that were prepared; "
-            "excluded.csv there says which were left out and why"
+            f"{REPORT_NAME} there says which were left out and why"
         )
     clips = [by_file[file] for file in files]
     return np.array([clip.start for clip in clips], np.int64), np.array([clip.n_samples for clip in clips], np.int64)

@@ -1,0 +1,283 @@
+"""A prepared folder holds the same sound, goes on after any cut, tells what it left out, and notices changed data."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_asd.capture.clips import read_clip
+from edge_asd.errors import EdgeAsdError, TemporaryError, UsageError
+from train import fit, prepare
+from train.data import list_folder, load_recordings, open_waves
+from train.data.store import open_store
+
+N_SAMPLES = 160_000
+
+
+def noise(seed, n_samples=N_SAMPLES):
+    return (0.1 * np.random.default_rng(seed).standard_normal(n_samples)).astype(np.float32)
+
+
+@pytest.fixture
+def clips(tmp_path):
+    """A data folder in the layout of DCASE 2020: two machines of four clips each."""
+    folder = tmp_path / "clips"
+    for machine in (0, 1):
+        for number in range(4):
+            path = folder / "fan" / "train" / f"normal_id_0{machine}_{number:08}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, noise(10 * machine + number), 16_000)
+    return folder
+
+
+def run(source, out, *more):
+    return prepare.main([str(source), "--out", str(out), *more])
+
+
+def findings(out):
+    with (out / "report.csv").open(newline="") as file:
+        return {row["file"]: (row["finding"], row["left_out"]) for row in csv.DictReader(file)}
+
+
+def assert_same_sound(source, out):
+    files = [recording.file for recording in list_folder(out).recordings]
+    assert files
+    for file, wave in zip(files, open_waves(out, files), strict=True):
+        assert np.array_equal(wave, read_clip(source / file))
+
+
+def test_prepared_clips_are_bit_for_bit_those_of_16_bit_files(clips, tmp_path, capsys):
+    """And the same recordings, so that a prepared folder serves wherever its source does."""
+    out = tmp_path / "prepared"
+    assert run(clips, out) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    assert load_recordings(out) == load_recordings(clips)
+    assert_same_sound(clips, out)
+    assert findings(out) == {}
+
+
+def test_unusable_clips_are_left_out_and_named(clips, tmp_path):
+    """Each with what is wrong with it; the others are ready."""
+    train = clips / "fan" / "train"
+    (train / "normal_id_00_00000010.wav").write_text("no sound")
+    soundfile.write(train / "normal_id_00_00000011.wav", np.full(N_SAMPLES, np.nan, np.float32), 16_000, "FLOAT")
+    soundfile.write(train / "normal_id_00_00000012.flac", noise(12), 16_000)
+    os.truncate(train / "normal_id_00_00000012.flac", 50_000)
+    soundfile.write(train / "normal_id_00_00000013.wav", noise(13, N_SAMPLES - 1), 16_000)
+    soundfile.write(train / "normal_id_00_00000014.wav", np.full(N_SAMPLES, 0.2), 16_000)
+    soundfile.write(train / "normal_id_00_00000015.wav", np.stack([noise(1), noise(2)], axis=1), 16_000)
+    soundfile.write(train / "normal_id_00_00000016.wav", noise(16, 80_000), 8_000)
+    same, _ = soundfile.read(train / "normal_id_00_00000002.wav", dtype="int16")
+    soundfile.write(train / "normal_id_00_00000017.flac", same, 16_000)
+    soundfile.write(train / "normal_id_00_00000018.wav", 20 * noise(18), 16_000, "FLOAT")
+    soundfile.write(train / "cow.wav", noise(19), 16_000)
+    out = tmp_path / "prepared"
+    assert run(clips, out) == 0
+    name = "fan/train/normal_id_00_000000"
+    assert findings(out) == {
+        f"{name}10.wav": ("broken", "yes"),
+        f"{name}11.wav": ("broken", "yes"),
+        f"{name}12.flac": ("broken", "yes"),
+        f"{name}13.wav": ("short", "yes"),
+        f"{name}14.wav": ("silent", "yes"),
+        f"{name}15.wav": ("broken", "yes"),
+        f"{name}16.wav": ("broken", "yes"),
+        f"{name}17.flac": ("duplicate", "yes"),
+        f"{name}18.wav": ("clipped", "no"),
+        "fan/train/cow.wav": ("unknown name", "yes"),
+    }
+    assert len(list_folder(out).recordings) == 9
+    with pytest.raises(UsageError, match=r"1 clips are not in it: .*report\.csv there says which"):
+        open_waves(out, [f"{name}13.wav"])
+
+
+def test_same_sound_with_two_meanings_is_left_out_altogether(clips, tmp_path):
+    """One of them is wrong, and nothing says which; of a clip in training and test, the test keeps it."""
+    copies = {"test/anomaly_id_00_00000000.wav": 0, "test/normal_id_01_00000000.wav": 10}
+    for name, seed in copies.items():
+        path = clips / "fan" / name
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, noise(seed), 16_000)
+    assert run(clips, tmp_path / "prepared") == 0
+    assert findings(tmp_path / "prepared") == {
+        "fan/train/normal_id_00_00000000.wav": ("contradiction", "yes"),
+        "fan/test/anomaly_id_00_00000000.wav": ("contradiction", "yes"),
+        "fan/train/normal_id_01_00000000.wav": ("duplicate", "yes"),
+    }
+
+
+def test_channel_is_chosen(tmp_path):
+    """As MIMII's eight need it; another channel later needs another folder."""
+    path = tmp_path / "mimii" / "fan" / "id_00" / "normal" / "00000000.wav"
+    path.parent.mkdir(parents=True)
+    soundfile.write(path, np.stack([noise(channel) for channel in range(8)], axis=1), 16_000)
+    out = tmp_path / "prepared"
+    assert run(tmp_path / "mimii", out, "--channel", "3") == 0
+    assert np.array_equal(open_waves(out, ["fan/id_00/normal/00000000.wav"])[0], read_clip(path, channel=3))
+    assert run(tmp_path / "mimii", out, "--channel", "4") == 2
+
+
+def test_other_rates_are_resampled(tmp_path):
+    """Mixed rates in one folder end at 16 kHz, within half a step of what the clip reader gives."""
+    folder = tmp_path / "fan" / "train"
+    folder.mkdir(parents=True)
+    for number, rate_hz in enumerate((16_000, 44_100, 48_000)):
+        soundfile.write(folder / f"normal_id_00_{number:08}.wav", noise(number, 10 * rate_hz), rate_hz)
+    assert run(tmp_path / "fan", tmp_path / "prepared") == 0
+    for recording in list_folder(tmp_path / "prepared").recordings:
+        (wave,) = open_waves(tmp_path / "prepared", [recording.file])
+        np.testing.assert_allclose(wave, read_clip(tmp_path / "fan" / recording.file), atol=0.5001 / 32_768)
+
+
+def test_changed_data_is_noticed(clips, tmp_path):
+    """Altered, new and gone clips; preparing again reads only those."""
+    out = tmp_path / "prepared"
+    prepare.prepare(clips, out)
+    train = clips / "fan" / "train"
+    soundfile.write(train / "normal_id_00_00000000.wav", noise(77), 16_000)
+    soundfile.write(train / "normal_id_00_00000009.wav", noise(78), 16_000)
+    (train / "normal_id_01_00000001.wav").unlink()
+    with pytest.raises(UsageError) as caught:
+        load_recordings(out)
+    said = str(caught.value)
+    assert "1 altered (fan/train/normal_id_00_00000000.wav)" in said
+    assert "1 new (fan/train/normal_id_00_00000009.wav)" in said
+    assert "1 gone (fan/train/normal_id_01_00000001.wav)" in said
+    assert prepare.prepare(clips, out).n_decoded == 2
+    assert_same_sound(clips, out)
+    assert prepare.prepare(clips, out).n_decoded == 0
+
+
+def test_folder_that_moved_without_its_source_still_serves(clips, tmp_path):
+    """As on a machine that only trains."""
+    prepare.prepare(clips, tmp_path / "prepared")
+    expected = load_recordings(clips)
+    clips.rename(tmp_path / "elsewhere")
+    assert load_recordings(tmp_path / "prepared") == expected
+
+
+def test_nothing_usable_is_refused(tmp_path, capsys):
+    """And the report says why; so is a prepared folder as the source."""
+    folder = tmp_path / "fan" / "train"
+    folder.mkdir(parents=True)
+    (folder / "normal_id_00_00000000.wav").write_text("no sound")
+    assert run(tmp_path / "fan", tmp_path / "prepared") == 2
+    assert "none of its 1 clips can be used" in " ".join(capsys.readouterr().err.split())
+    assert findings(tmp_path / "prepared")
+    with pytest.raises(UsageError, match="preparing it was not finished"):
+        load_recordings(tmp_path / "prepared")
+
+
+def test_damaged_samples_are_refused(clips, tmp_path):
+    """A file that lost its end is never read as if it were whole."""
+    out = tmp_path / "prepared"
+    prepare.prepare(clips, out)
+    os.truncate(out / "samples.i16", 1000)
+    with pytest.raises(UsageError, match="1000 bytes; expected"):
+        load_recordings(out)
+
+
+def test_two_writers_at_once_are_refused(clips, tmp_path):
+    """The second one is told to wait."""
+    with (
+        open_store(tmp_path / "prepared", channel=None),
+        pytest.raises(TemporaryError, match="is writing to it"),
+    ):
+        prepare.prepare(clips, tmp_path / "prepared")
+
+
+@given(journal_share=st.floats(0.0, 1.0), samples_share=st.floats(0.0, 1.0))
+@settings(max_examples=25, deadline=None)
+def test_any_cut_of_the_files_is_mended(clips_once, journal_share, samples_share):
+    """Whatever a power cut left of journal and samples, the next run ends with the same sound."""
+    source, out = clips_once
+    (out / "prepared.json").unlink(missing_ok=True)
+    for name, share in (("journal.jsonl", journal_share), ("samples.i16", samples_share)):
+        if (out / name).exists():
+            os.truncate(out / name, int(share * (out / name).stat().st_size))
+    prepare.prepare(source, out)
+    assert_same_sound(source, out)
+
+
+@pytest.fixture(scope="module")
+def clips_once(tmp_path_factory):
+    """A data folder of five clips and a folder to prepare it in."""
+    source = tmp_path_factory.mktemp("source")
+    (source / "fan" / "train").mkdir(parents=True)
+    for number in range(5):
+        soundfile.write(source / "fan" / "train" / f"normal_id_00_{number:08}.wav", noise(number), 16_000)
+    return source, tmp_path_factory.mktemp("out") / "prepared"
+
+
+def test_killed_run_goes_on(tmp_path):
+    """SIGKILL in the middle of a real run: what was journaled is not decoded again."""
+    folder = tmp_path / "clips" / "fan" / "train"
+    folder.mkdir(parents=True)
+    for number in range(200):
+        soundfile.write(folder / f"normal_id_00_{number:08}.wav", noise(number), 16_000)
+    out = tmp_path / "prepared"
+    child = subprocess.Popen(
+        [sys.executable, "-m", "train.prepare", tmp_path / "clips", "--out", out, "--threads", "1"],
+        stderr=subprocess.DEVNULL,
+    )
+    give_up_s = time.monotonic() + 60
+    while not (out / "journal.jsonl").exists() or (out / "journal.jsonl").stat().st_size < 1000:
+        assert time.monotonic() < give_up_s
+        assert child.poll() is None
+        time.sleep(0.002)
+    child.send_signal(signal.SIGKILL)
+    child.wait(10)
+    with pytest.raises(UsageError, match="preparing it was not finished"):
+        load_recordings(out)
+    prepared = prepare.prepare(tmp_path / "clips", out)
+    assert prepared.n_decoded < 200
+    assert_same_sound(tmp_path / "clips", out)
+
+
+def test_full_disk_ends_with_an_error_and_what_was_written_stays(clips, tmp_path):
+    """Here no file may grow beyond 1.5 MB; without that limit the next run goes on."""
+    out = tmp_path / "prepared"
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000)); "
+        "from train.prepare import main; sys.exit(main(sys.argv[1:]))"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", limited, clips, "--out", out], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert child.returncode == EdgeAsdError.exit_code
+    assert "samples cannot be written: File too large; what was written stays" in " ".join(child.stderr.split())
+    assert 0 < prepare.prepare(clips, out).n_decoded < 8
+    assert_same_sound(clips, out)
+
+
+@pytest.mark.slow
+def test_memory_stays_small_whatever_the_lengths(tmp_path):
+    """Half-hour clips in each of eight threads: below 1 GB."""
+    folder = tmp_path / "clips" / "fan" / "train"
+    folder.mkdir(parents=True)
+    for number in range(10):
+        soundfile.write(folder / f"normal_id_00_{number:08}.wav", noise(number, 1_799 * 16_000), 16_000)
+    script = (
+        "import resource, sys; from train.prepare import main; main(sys.argv[1:]); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", script, tmp_path / "clips", "--out", tmp_path / "prepared", "--threads", "8"]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
+    assert int(child.stdout.splitlines()[-1]) < 1_000_000  # KiB
+
+
+def test_training_reads_a_prepared_folder(clips, tmp_path):
+    """With the same split, and the folder it was made from serves for the scores."""
+    prepare.prepare(clips, tmp_path / "prepared")
+    arguments = ["--epochs", "1", "--batch-size", "2", "--windows-per-epoch", "2", "--preset", "logmel-os-scl"]
+    assert fit.main([str(tmp_path / "prepared"), "--out", str(tmp_path / "run"), *arguments]) == 0
+    assert json.loads((tmp_path / "run" / "classes.json").read_text()) == ["fan/id_00", "fan/id_01"]

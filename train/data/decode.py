@@ -1,0 +1,79 @@
+"""A clip's file in, its samples as int16 at 16 kHz with their digest out, or what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from edge_asd.capture.clips import MAX_CLIP_S, stream_clip
+from edge_asd.errors import ClipError
+from edge_asd.types import FeatureSpec
+from train.data.folder import stat_of
+from train.data.prepared import SAMPLES_DTYPE
+from train.data.waves import FULL_SCALE
+
+Fault: TypeAlias = Literal["broken", "short", "silent", ""]
+
+_MIN_SAMPLES = FeatureSpec().window_samples
+_MIN_SPREAD = 1.0
+"""Standard deviation in steps of int16 (-90 dB of full scale) below which there is no sound but rounding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """What became of one file.
+
+    stat: its size in bytes and time of change in ns. digest: sha256 of the samples in hex. clipped: samples beyond full
+    scale, which were limited to it. fault, detail: why it cannot be used; then there are no samples.
+    """
+
+    file: str
+    stat: tuple[int, int]
+    digest: str = ""
+    samples: bytearray
+    clipped: int = 0
+    fault: Fault = ""
+    detail: str = ""
+
+
+def decode_clip(folder: Path, file: str, *, channel: int | None) -> Decoded:
+    """Decode one clip of a data folder; what is wrong with it is told, not raised.
+
+    channel: counted from 0; needed where clips have several.
+    """
+    path = folder / file
+    samples = bytearray()
+    digest = hashlib.sha256()
+    total, total_squared, clipped = 0.0, 0.0, 0
+    stat = (0, 0)
+    try:
+        stat = stat_of(path)
+        for block in stream_clip(path, channel=channel, max_s=MAX_CLIP_S):
+            steps = np.rint(block * np.float32(FULL_SCALE))
+            clipped += int(np.count_nonzero((steps < -FULL_SCALE) | (steps > FULL_SCALE)))
+            steps = np.clip(steps, -FULL_SCALE, FULL_SCALE - 1.0)
+            total += float(np.sum(steps, dtype=np.float64))
+            total_squared += float(np.sum(np.square(steps, dtype=np.float64)))
+            content = steps.astype(SAMPLES_DTYPE).tobytes()
+            digest.update(content)
+            samples += content
+        if stat_of(path) != stat:
+            return _faulty(file, stat, "broken", f"{path}: it changed while it was read; wait until it is whole")
+    except (ClipError, OSError) as error:
+        return _faulty(file, stat, "broken", str(error))
+    n_samples = len(samples) // SAMPLES_DTYPE.itemsize
+    if n_samples < _MIN_SAMPLES:
+        return _faulty(file, stat, "short", f"{n_samples} samples at 16 kHz; expected at least {_MIN_SAMPLES}")
+    spread = math.sqrt(max(0.0, total_squared / n_samples - (total / n_samples) ** 2))
+    if spread < _MIN_SPREAD:
+        return _faulty(file, stat, "silent", f"standard deviation {spread:.2g} of 32768; expected 1 or more")
+    return Decoded(file=file, stat=stat, digest=digest.hexdigest(), samples=samples, clipped=clipped)
+
+
+def _faulty(file: str, stat: tuple[int, int], fault: Fault, detail: str) -> Decoded:
+    return Decoded(file=file, stat=stat, samples=bytearray(), fault=fault, detail=detail)

@@ -1,0 +1,211 @@
+"""Decoded clips in, one file of samples by their content out, with a journal from which a cut-off run goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import cast
+
+from edge_asd.errors import EdgeAsdError, TemporaryError, UsageError
+from train.data.decode import Decoded, Fault
+from train.data.prepared import SAMPLES_DTYPE, SAMPLES_NAME
+
+JOURNAL_NAME = "journal.jsonl"
+_SCHEMA = 1
+_SYNC_EVERY = 64
+"""Clips between two syncs: samples first, then the journal, so that the journal never knows more than there is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What became of one file, and where its samples stand: those of clips with equal samples stand once."""
+
+    file: str
+    stat: tuple[int, int]
+    digest: str
+    start: int
+    n_samples: int
+    clipped: int
+    fault: Fault
+    detail: str
+
+
+class Store:
+    """Samples of clips, appended in whatever order they come; safe to use from several threads."""
+
+    def __init__(self, samples: FileIO, journal: FileIO, stored: dict[str, Stored], folder: Path) -> None:
+        self._samples = samples
+        self._journal = journal
+        self._stored = stored
+        self._folder = folder
+        self._place = {entry.digest: (entry.start, entry.n_samples) for entry in stored.values() if entry.digest}
+        self.total_samples = max((start + n_samples for start, n_samples in self._place.values()), default=0)
+        self._pending: list[Stored] = []
+        self._lock = threading.Lock()
+
+    def find(self, file: str, stat: tuple[int, int]) -> Stored | None:
+        """What became of this file earlier, if it has not changed since."""
+        entry = self._stored.get(file)
+        return entry if entry is not None and entry.stat == stat else None
+
+    def add(self, clip: Decoded) -> Stored:
+        """Keep a clip.
+
+        Raises:
+            EdgeAsdError: the disk is full or fails; what was kept before stays.
+        """
+        with self._lock, self._explained():
+            start, n_samples = self._place.get(clip.digest, (self.total_samples, 0))
+            if not clip.fault and not n_samples:
+                n_samples = len(clip.samples) // SAMPLES_DTYPE.itemsize
+                _write(self._samples, clip.samples)
+                self._place[clip.digest] = (start, n_samples)
+                self.total_samples += n_samples
+            entry = Stored(
+                file=clip.file,
+                stat=clip.stat,
+                digest=clip.digest,
+                start=start,
+                n_samples=n_samples,
+                clipped=clip.clipped,
+                fault=clip.fault,
+                detail=clip.detail,
+            )
+            # What was broken may be mended without a trace in its size and time, as by other permissions.
+            if clip.fault != "broken":
+                self._stored[clip.file] = entry
+                self._pending.append(entry)
+            if len(self._pending) >= _SYNC_EVERY:
+                self._sync()
+            return entry
+
+    def sync(self) -> None:
+        """Make all that was added safe against a power cut.
+
+        Raises:
+            EdgeAsdError: the disk is full or fails.
+        """
+        with self._lock, self._explained():
+            self._sync()
+
+    def _sync(self) -> None:
+        os.fsync(self._samples.fileno())
+        _write(self._journal, b"".join(_line(entry) for entry in self._pending))
+        self._pending = []
+        os.fsync(self._journal.fileno())
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise EdgeAsdError(
+                f"{self._folder}: samples cannot be written: {error.strerror}; what was written stays; make room there "
+                "and run the same command again, it goes on"
+            ) from error
+
+
+@contextlib.contextmanager
+def open_store(folder: Path, *, channel: int | None) -> Iterator[Store]:
+    """Open the store of a folder for writing, alone, as it was left.
+
+    Raises:
+        UsageError: it was made of another channel, or its journal is not one.
+        TemporaryError: another process writes to it.
+        EdgeAsdError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        journal = (folder / JOURNAL_NAME).open("a+b", buffering=0)
+        samples = (folder / SAMPLES_NAME).open("a+b", buffering=0)
+    except OSError as error:
+        raise EdgeAsdError(f"{folder}: cannot be written: {error.strerror}; give another --out") from error
+    with journal, samples:
+        try:
+            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise TemporaryError(
+                f"{folder}: another train.prepare is writing to it; wait until it has ended"
+            ) from error
+        stored = _read_journal(folder, journal, samples, channel)
+        store = Store(samples, journal, stored, folder)
+        samples.truncate(store.total_samples * SAMPLES_DTYPE.itemsize)
+        try:
+            yield store
+        finally:
+            store.sync()
+
+
+def _read_journal(folder: Path, journal: FileIO, samples: FileIO, channel: int | None) -> dict[str, Stored]:
+    """Read what is whole, cut off what is not."""
+    head = {"schema": _SCHEMA, "channel": channel}
+    journal.seek(0)
+    lines = journal.readall().splitlines(keepends=True)
+    if not lines or not lines[0].endswith(b"\n"):
+        journal.truncate(0)
+        journal.write(json.dumps(head).encode() + b"\n")
+        return {}
+    try:
+        found = json.loads(lines[0])
+    except ValueError as error:
+        raise UsageError(f"{folder / JOURNAL_NAME}: not a journal ({error}); remove {folder}") from error
+    if found != head:
+        raise UsageError(f"{folder}: was prepared with {found}; expected {head}; remove it or give another --out")
+    n_there = samples.seek(0, os.SEEK_END) // SAMPLES_DTYPE.itemsize
+    stored: dict[str, Stored] = {}
+    n_bytes = len(lines[0])
+    for line in lines[1:]:
+        entry = _entry(line)
+        if entry is None or entry.start + entry.n_samples > n_there:
+            break
+        stored[entry.file] = entry
+        n_bytes += len(line)
+    journal.truncate(n_bytes)
+    return stored
+
+
+def _write(file: FileIO, content: bytes | bytearray) -> None:
+    """Write all of it: a disk that is nearly full takes a part without a word."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _line(entry: Stored) -> bytes:
+    fields = [
+        entry.file,
+        *entry.stat,
+        entry.digest,
+        entry.start,
+        entry.n_samples,
+        entry.clipped,
+        entry.fault,
+        entry.detail,
+    ]
+    return json.dumps(fields).encode() + b"\n"
+
+
+def _entry(line: bytes) -> Stored | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        file, size, mtime_ns, digest, start, n_samples, clipped, fault, detail = json.loads(line)
+    except ValueError:
+        return None
+    return Stored(
+        file=file,
+        stat=(size, mtime_ns),
+        digest=digest,
+        start=start,
+        n_samples=n_samples,
+        clipped=clipped,
+        fault=cast("Fault", fault),
+        detail=detail,
+    )
