@@ -12,6 +12,8 @@ CounterName: TypeAlias = Literal[
     "windows_dropped",
     "samples_heard",
     "samples_lost",
+    "capture_overruns",
+    "capture_restarts",
     "alarms_begun",
     "messages_published",
     "messages_dropped",
@@ -35,6 +37,8 @@ COUNTERS: dict[CounterName, CounterKind] = {
     "samples_lost": CounterKind(
         what="Samples at 16 kHz that are missing between those that arrived.", per_machine=True
     ),
+    "capture_overruns": CounterKind(what="Times that the driver of a sound card lost sound."),
+    "capture_restarts": CounterKind(what="Times that a sound card was opened again."),
     "alarms_begun": CounterKind(what="Alarms raised.", per_machine=True),
     "messages_published": CounterKind(what="Messages that the broker acknowledged."),
     "messages_dropped": CounterKind(what="Messages lost because the spool was full."),

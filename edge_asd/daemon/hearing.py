@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from edge_asd.bundle import open_bundle
 from edge_asd.capture.source import Source
@@ -13,7 +14,7 @@ from edge_asd.config import DeviceConfig, check_classes
 from edge_asd.counters import Counters
 from edge_asd.daemon.listener import Listener
 from edge_asd.daemon.sources import open_sources
-from edge_asd.errors import EdgeAsdError
+from edge_asd.errors import EdgeAsdError, UnavailableError
 from edge_asd.health import boot_id
 from edge_asd.inbox import Inbox
 from edge_asd.messages import Messages, ModelIdentity
@@ -38,6 +39,7 @@ class Hearing:
         self.failure: EdgeAsdError | None = None
         self._resources = ExitStack()
         self._captures: list[threading.Thread] = []
+        self._silent_at_start: dict[int, str | None] = {}  # machine: why, None where it was heard
         try:
             self._open(config, counters)
         except BaseException:
@@ -61,8 +63,16 @@ class Hearing:
         """
         taken = self._inbox.take(timeout_s)
         if taken is not None:
-            machine, blocks = taken
-            yield from self._listeners[machine].hear(blocks)
+            machine, heard = taken
+            yield from self._listeners[machine].hear(heard)
+            self._note_first(machine, heard[0])
+
+    def _note_first(self, machine: int, heard: Block | NoSound) -> None:
+        """Fail where no machine at all can be heard at the start; one that can is not kept from it by the others."""
+        self._silent_at_start.setdefault(machine, heard.reason if isinstance(heard, NoSound) else None)
+        reasons = set(self._silent_at_start.values())
+        if len(self._silent_at_start) == len(self._listeners) and None not in reasons:
+            self.failure = UnavailableError("; ".join(sorted(filter(None, reasons))))
 
     def close(self) -> None:
         """Stop listening and release sources and engine; may be called twice."""
@@ -96,6 +106,9 @@ class Hearing:
         )
         for machines, source in open_sources(config):
             self._resources.callback(source.close)
+            if source.live:
+                self._resources.callback(counters.watch("capture_overruns", partial(getattr, source, "overruns")))
+                self._resources.callback(counters.watch("capture_restarts", partial(getattr, source, "restarts")))
             self._captures.append(
                 threading.Thread(
                     target=self._capture, args=(machines, source), name=f"capture-{source.name}", daemon=True
