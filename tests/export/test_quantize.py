@@ -13,10 +13,12 @@ from hypothesis.extra import numpy as hypothesis_numpy
 from onnx import numpy_helper
 
 from edge_asd.errors import EdgeAsdError
+from edge_asd.features import log_mel_db
+from edge_asd.types import FeatureSpec
 from export.onnx_model import check_operators, onnx_from_network
 from export.quantize import quantize, shortest_floats
 from export.runners import runner_from_network, runner_from_onnx
-from export.windows import find_calibration_clips, read_windows
+from export.windows import Windows, find_calibration_clips, read_windows, with_louder
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,23 @@ def test_int8_embeddings_stay_near_with_no_layer_in_float(onnx_fp32, quantized, 
     found = runner_from_onnx(quantized.model, "int8")(windows[0].wave, windows[0].log_mel).embedding
     assert quantized.float_layers == ()
     assert (expected * found).sum(axis=1).min() >= 0.99
+
+
+def _at(windows: Windows, peak: float) -> Windows:
+    """The same windows with that peak."""
+    wave = windows.wave * (peak / np.abs(windows.wave).max(axis=1, keepdims=True))
+    return Windows(wave=wave, log_mel=log_mel_db(wave), label=windows.label)
+
+
+def test_louder_windows_stay_within_full_scale(windows):
+    """10, 20 and 30 dB louder where there is room, as loud as full scale allows where there is not; silence stays."""
+    wave = np.stack([_at(windows[0], 0.01).wave[0], _at(windows[0], 0.2).wave[0], np.zeros(160_000, np.float32)])
+    batch = Windows(wave=wave, log_mel=log_mel_db(wave), label=np.zeros(3, np.int64))
+    same, *louder = with_louder([batch], FeatureSpec())
+    assert same is batch
+    peaks = np.stack([np.abs(one.wave).max(axis=1) for one in louder])  # (3, B)
+    np.testing.assert_allclose(peaks, [[0.0316, 0.632, 0], [0.1, 1, 0], [0.316, 1, 0]], rtol=2e-3)
+    np.testing.assert_array_equal(louder[0].log_mel, log_mel_db(louder[0].wave))
 
 
 def test_quantization_is_what_tensorrt_takes(quantized):
