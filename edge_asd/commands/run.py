@@ -11,6 +11,7 @@ from typing import Any
 from edge_asd.config import load_config
 from edge_asd.daemon import Daemon
 from edge_asd.log import configure_log
+from edge_asd.systemd import ServiceManager
 
 
 def add_parser(subparsers: Any) -> None:
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the daemon; 0 after a clean stop."""
     config = load_config(arguments.config)
     configure_log(level=config.log.level, log_format=config.log.format)
-    with Daemon(config) as daemon:
+    with Daemon(config, service=ServiceManager()) as daemon:
 
         def stop(_signal: int, _frame: FrameType | None) -> None:
             daemon.request_stop()
