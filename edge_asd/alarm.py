@@ -90,7 +90,6 @@ class Alarm:
         self._is_restored = memory is not None  # until time comes in
         self._scored_s: float | None = None  # monotonic, of the latest score; None where a gap follows it
         self._latest_s = -math.inf
-        self._mute_ended = False
         self._state = MachineState.ALARM if self._active else MachineState.LEARNING
 
     @property
@@ -112,7 +111,7 @@ class Alarm:
     def muted_until_utc_s(self) -> float | None:
         """When the mute ends, by the clock of the latest time that came in; None while the machine is not muted."""
         left_s = self._memory.mute_left_s
-        return None if left_s is None else self._memory.utc_s + left_s
+        return self._memory.utc_s + left_s if left_s else None
 
     @property
     def memory(self) -> AlarmMemory | None:
@@ -189,7 +188,7 @@ class Alarm:
             RefusedError: the machine is not muted.
         """
         self._pass_time(time_monotonic_s, time_utc_s)
-        if self._memory.mute_left_s is None:
+        if not self._memory.mute_left_s:
             raise RefusedError("the machine is not muted")
         self._memory = replace(self._memory, mute_left_s=None)
         return self._tell_marks()
@@ -214,14 +213,13 @@ class Alarm:
         if excursion is not None:
             excursion = replace(excursion, age_s=excursion.age_s + elapsed_s)
         if left_s is not None:
-            left_s = left_s - elapsed_s if left_s > elapsed_s else None
-            self._mute_ended |= left_s is None
+            left_s = max(left_s - elapsed_s, 0.0)
         self._memory = AlarmMemory(
             boot_id=self._boot_id, monotonic_s=monotonic_s, utc_s=utc_s, excursion=excursion, mute_left_s=left_s
         )
 
     def _step_inactive(self, score: float, heard_s: float, monotonic_s: float, utc_s: float) -> list[AlarmEvent]:
-        self._mute_ended = False  # there is no alarm to tell it of
+        self._forget_ended_mute()  # there is no alarm to tell it of
         if score < self._threshold:
             self._keep(None)
             self._state = MachineState.NORMAL
@@ -251,10 +249,14 @@ class Alarm:
                 self._state = MachineState.NORMAL
                 return [self._tell("end", active)]
         re_alarm_s = self._settings.re_alarm_s
-        if self._mute_ended or (re_alarm_s and active.age_s - active.told_s >= re_alarm_s):
+        if self._memory.mute_left_s == 0.0 or (re_alarm_s and active.age_s - active.told_s >= re_alarm_s):
             return [self._tell("update", active)]
         self._keep(active)
         return []
+
+    def _forget_ended_mute(self) -> None:
+        if self._memory.mute_left_s == 0.0:
+            self._memory = replace(self._memory, mute_left_s=None)
 
     def _begin(self, score: float, monotonic_s: float, utc_s: float) -> Excursion:
         # All three: UTC may be set back within a boot, and monotonic time starts again at the next.
@@ -277,7 +279,7 @@ class Alarm:
 
     def _tell(self, kind: Literal["new", "update", "end"], excursion: Excursion) -> AlarmEvent:
         self._keep(None if kind == "end" else replace(excursion, told_s=excursion.age_s))
-        self._mute_ended = False
+        self._forget_ended_mute()
         return AlarmEvent(
             kind=kind,
             alarm_id=excursion.alarm_id,

@@ -51,7 +51,8 @@ class AlarmMemory:
     """An excursion and a mute as they were at a moment.
 
     boot_id, monotonic_s, utc_s: that moment; monotonic times compare only within one boot.
-    mute_left_s: how long the machine stays muted; None where it is not.
+    mute_left_s: how long the machine stays muted; 0 where the mute has ended and the active alarm has not told it yet;
+    None where it is not muted.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT

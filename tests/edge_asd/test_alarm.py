@@ -3,10 +3,10 @@
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from edge_asd.alarm import Alarm, AlarmSettings
+from edge_asd.alarm_memory import memory_bytes, parse_memory
+from edge_asd.errors import RefusedError
 from edge_asd.types import AlarmEvent, MachineState
 
 START_UTC_S = 1_700_000_000.0
@@ -143,3 +143,146 @@ def test_impossible_settings_are_refused() -> None:
         AlarmSettings(on_delay_s=math.nan)
     with pytest.raises(ValueError, match="deadband is -1"):
         AlarmSettings(deadband=-1.0)
+
+
+def test_gap_neither_counts_for_the_on_delay_nor_starts_it_afresh() -> None:
+    """Of 60 s that nobody heard nothing follows; the seconds that were heard ahead of it still count."""
+    alarm = alarm_with(on_delay_s=3)
+    assert feed(alarm, [6, 6, 6]) == []
+    assert alarm.update(6.0, 62.0, START_UTC_S + 62, after_gap=True) == []
+    assert alarm.state is MachineState.WARNING
+    assert feed(alarm, [6, 6], start_s=63) == [(63, "new")]
+
+
+def test_on_delay_with_longer_gaps_starts_afresh() -> None:
+    """What was heard before a gap of more than 5 minutes says nothing of the machine now."""
+    alarm = alarm_with(on_delay_s=2)
+    assert feed(alarm, [6, 6]) == []
+    assert alarm.update(6.0, 400.0, START_UTC_S, after_gap=True) == []
+    assert feed(alarm, [6, 6], start_s=401) == [(402, "new")]
+
+
+def test_gap_does_not_count_for_the_off_delay() -> None:
+    """An alarm ends when scores were low for the off-delay, not when they could have been."""
+    alarm = alarm_with(off_delay_s=3)
+    assert feed(alarm, [6, 1, 1]) == [(0, "new")]
+    assert alarm.update(1.0, 60.0, START_UTC_S, after_gap=True) == []
+    assert feed(alarm, [1, 1], start_s=61) == [(62, "end")]
+
+
+def test_sensor_fault_is_told_and_no_alarm_follows_from_what_was_heard_before_it() -> None:
+    """An interruption is a sensor fault at once, and starts the on-delay afresh."""
+    alarm = alarm_with(on_delay_s=2)
+    feed(alarm, [6, 6])
+    alarm.interrupt()
+    assert alarm.state is MachineState.SENSOR_FAULT
+    assert feed(alarm, [6, 6, 6], start_s=2) == [(4, "new")]
+
+
+def test_acknowledged_alarm_is_marked_until_it_ends() -> None:
+    """Who acknowledges gets an update; later events carry the name, the next alarm does not."""
+    alarm = alarm_with(re_alarm_s=10)
+    (new,) = alarm.update(6.0, 0.0, START_UTC_S)
+    (update,) = alarm.acknowledge(new.alarm_id, by="anna", time_monotonic_s=5.0, time_utc_s=START_UTC_S + 5)
+    assert (update.kind, update.alarm_id, update.acknowledged_by, update.duration_s) == (
+        "update", new.alarm_id, "anna", 5.0,
+    )  # fmt: skip
+    (again,) = alarm.update(6.0, 15.0, START_UTC_S + 15)
+    (end,) = alarm.update(1.0, 16.0, START_UTC_S + 16)
+    assert [(event.kind, event.acknowledged_by) for event in (again, end)] == [("update", "anna"), ("end", "anna")]
+    (other,) = alarm.update(6.0, 17.0, START_UTC_S + 17)
+    assert other.acknowledged_by is None
+
+
+def test_acknowledgement_of_another_alarm_is_refused() -> None:
+    """An alarm that is over, another one, and one that was acknowledged are told apart."""
+    now = {"time_monotonic_s": 5.0, "time_utc_s": START_UTC_S}
+    alarm = alarm_with()
+    with pytest.raises(RefusedError, match="no alarm is active"):
+        alarm.acknowledge("a1", by="anna", **now)
+    (new,) = alarm.update(6.0, 5.0, START_UTC_S)
+    with pytest.raises(RefusedError, match=f"active alarm is {new.alarm_id}, another"):
+        alarm.acknowledge("a1", by="anna", **now)
+    alarm.acknowledge(new.alarm_id, by="anna", **now)
+    with pytest.raises(RefusedError, match="acknowledged by anna already"):
+        alarm.acknowledge(new.alarm_id, by="bert", **now)
+    assert alarm.acknowledged_by == "anna"
+
+
+def test_mute_marks_alarms_until_its_end_and_tells_the_end() -> None:
+    """Alarms still come, marked; one that goes on when the mute ends is told again without the mark."""
+    alarm = alarm_with()
+    assert alarm.mute(10.0, time_monotonic_s=0.0, time_utc_s=START_UTC_S) == []
+    (new,) = alarm.update(6.0, 4.0, START_UTC_S + 4)
+    assert new.muted_until_utc_s == alarm.muted_until_utc_s == START_UTC_S + 10
+    assert alarm.update(6.0, 9.0, START_UTC_S + 9) == []
+    (update,) = alarm.update(6.0, 10.0, START_UTC_S + 10)
+    assert (update.kind, update.muted_until_utc_s) == ("update", None)
+    assert alarm.update(6.0, 11.0, START_UTC_S + 11) == []
+
+
+def test_mute_is_taken_back() -> None:
+    """Unmute ends it at once, and is refused where there is none."""
+    alarm = alarm_with()
+    (new,) = alarm.update(6.0, 0.0, START_UTC_S)
+    (muted,) = alarm.mute(600.0, time_monotonic_s=1.0, time_utc_s=START_UTC_S + 1)
+    (unmuted,) = alarm.unmute(time_monotonic_s=2.0, time_utc_s=START_UTC_S + 2)
+    assert [event.muted_until_utc_s for event in (new, muted, unmuted)] == [None, START_UTC_S + 601, None]
+    with pytest.raises(RefusedError, match="not muted"):
+        alarm.unmute(time_monotonic_s=3.0, time_utc_s=START_UTC_S + 3)
+
+
+@pytest.mark.parametrize("jump_s", [-86_400.0, 86_400.0])
+def test_mute_lasts_as_long_as_asked_for_over_a_stepped_clock(jump_s: float) -> None:
+    """The wall clock is set a day forward or back: the mute goes on for what is left of it."""
+    alarm = alarm_with()
+    alarm.mute(100.0, time_monotonic_s=0.0, time_utc_s=START_UTC_S)
+    alarm.update(1.0, 10.0, START_UTC_S + 10 + jump_s)
+    assert alarm.muted_until_utc_s == START_UTC_S + 100 + jump_s
+    alarm.update(1.0, 99.0, START_UTC_S + 99 + jump_s)
+    assert alarm.muted_until_utc_s is not None
+    alarm.update(1.0, 100.0, START_UTC_S + 100 + jump_s)
+    assert alarm.muted_until_utc_s is None
+
+
+def test_alarm_goes_on_after_a_reboot() -> None:
+    """Monotonic time starts again; id, beginning, peak and marks stay, and its end refers to it."""
+    alarm = alarm_with()
+    (new,) = alarm.update(9.0, 50_000.0, START_UTC_S)
+    alarm.acknowledge(new.alarm_id, by="anna", time_monotonic_s=50_001.0, time_utc_s=START_UTC_S + 1)
+    alarm.mute(3_600.0, time_monotonic_s=50_001.0, time_utc_s=START_UTC_S + 1)
+    assert alarm.memory is not None
+    memory = parse_memory(memory_bytes(alarm.memory))
+    after = Alarm("press", AlarmSettings(), 5.0, boot_id="another", memory=memory)
+    assert (after.state, after.alarm_id, after.acknowledged_by) == (MachineState.ALARM, new.alarm_id, "anna")
+    assert after.update(6.0, 30.0, START_UTC_S + 600) == []
+    assert after.muted_until_utc_s == START_UTC_S + 3_601
+    (end,) = after.update(1.0, 31.0, START_UTC_S + 601)
+    assert (end.kind, end.alarm_id, end.began_utc_s, end.duration_s) == ("end", new.alarm_id, START_UTC_S, 601.0)
+    assert (end.peak_score, end.acknowledged_by) == (9.0, "anna")
+
+
+def test_reboot_with_the_clock_set_back_does_not_turn_time_around() -> None:
+    """Where UTC of the new boot lies before that of the old, the time between is taken as none."""
+    alarm = alarm_with()
+    alarm.update(9.0, 50_000.0, START_UTC_S)
+    after = Alarm("press", AlarmSettings(), 5.0, boot_id="another", memory=alarm.memory)
+    (end,) = after.update(1.0, 30.0, START_UTC_S - 86_400)
+    assert (end.kind, end.duration_s) == ("end", 0.0)
+
+
+def test_nothing_to_remember_is_no_memory() -> None:
+    """A normal machine that is not muted leaves nothing behind."""
+    alarm = alarm_with()
+    assert alarm.memory is None
+    feed(alarm, [1, 6, 1])
+    assert alarm.memory is None
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\x00", b"[]", b"{}", b'{"boot_id": "b", "monotonic_s": NaN}', b'{"boot_id": 3}']
+)
+def test_damaged_memory_is_refused_with_a_reason(data: bytes) -> None:
+    """What does not come from memory_bytes is a ValueError that says where."""
+    with pytest.raises(ValueError, match=r"\w+: \w+"):
+        parse_memory(data)
