@@ -80,6 +80,7 @@ def _measure(count: int, seconds: float, arguments: argparse.Namespace) -> dict[
             "site": "bench",
             "device": "bench",
             "bundle": str(arguments.bundle.resolve()),
+            "trust": {"require_signature": False},
             "state_dir": str(folder),
             "mqtt": {"url": url, "protocol": "3.1.1"},
             "log": {"level": "error"},

@@ -20,14 +20,18 @@ from edge_asd.config import (
     MachineConfig,
     MetricsConfig,
     MqttConfig,
+    ShadowConfig,
     SoundCardSource,
     SpoolConfig,
+    TrustConfig,
 )
 from edge_asd.config.faults import expectation, resolve
 
 FOLDER = Path(__file__).resolve().parent
 _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("The file", DeviceConfig),
+    ("trust", TrustConfig),
+    ("shadow", ShadowConfig),
     ("engine", EngineConfig),
     ("machines[]", MachineConfig),
     ("machines[].source, a sound card", SoundCardSource),

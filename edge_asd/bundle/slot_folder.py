@@ -124,14 +124,6 @@ class SlotFolder:
             finally:
                 self._sweep()
 
-    def stamp(self) -> tuple[int, int] | None:
-        """Changes with the record, whoever changes it; None while there is none."""
-        try:
-            found = (self.folder / _RECORD).stat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns
-
     def _sweep(self) -> None:
         """Remove the files that the record does not name, what killed installs left among them."""
         with self._os_errors():

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from edge_asd.bundle import open_bundle
-from edge_asd.config import ClipsSource, DeviceConfig, MachineConfig, check_classes, load_config
+from edge_asd.config import ClipsSource, DeviceConfig, MachineConfig, load_config
+from edge_asd.daemon.models import verified_bundle
 from edge_asd.types import FeatureSpec
 
 
@@ -35,9 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
         BundleError: the bundle cannot be trusted.
     """
     config = load_config(arguments.config)
-    bundle = open_bundle(config.bundle)
+    bundle = verified_bundle(config)
     model = f"{bundle.manifest.name} {bundle.manifest.version}"
-    check_classes(config, bundle.manifest.machine_classes, bundle=model)
     table = Table(box=None)
     for heading in ("machine", "listens to", "source", "hop", "threshold"):
         table.add_column(heading, overflow="fold")

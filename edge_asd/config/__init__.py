@@ -3,6 +3,7 @@
 from edge_asd.config.device import DeviceConfig, EngineConfig, LogConfig, MetricsConfig, SpoolConfig
 from edge_asd.config.load import check_classes, load_config
 from edge_asd.config.machine import AlarmConfig, ClipsSource, MachineConfig, SoundCardSource
+from edge_asd.config.models import ShadowConfig, TrustConfig
 from edge_asd.config.mqtt import MqttConfig
 
 __all__ = [
@@ -14,8 +15,10 @@ __all__ = [
     "MachineConfig",
     "MetricsConfig",
     "MqttConfig",
+    "ShadowConfig",
     "SoundCardSource",
     "SpoolConfig",
+    "TrustConfig",
     "check_classes",
     "load_config",
 ]

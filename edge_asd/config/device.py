@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PrivateAttr
 
 from edge_asd.config.machine import MachineConfig
+from edge_asd.config.models import ShadowConfig, TrustConfig
 from edge_asd.config.mqtt import MqttConfig
 from edge_asd.config.part import Part
 from edge_asd.config.values import TOPIC_PART, Engines, ExistingFile, ResolvedPath, TopicPart, expected
@@ -73,9 +74,15 @@ class DeviceConfig(Part):
         description="The device's name, a part of the MQTT topics; no two devices of a site share one.",
         json_schema_extra=TOPIC_PART,
     )
-    bundle: ExistingFile = Field(
-        description="The model bundle, NAME-VERSION.asd. Relative to this file.",
-        json_schema_extra=expected("the path of a bundle, NAME-VERSION.asd"),
+    bundle: ExistingFile | None = Field(
+        default=None,
+        description="null runs the model that `edge-asd bundle install` put into state_dir; the path of a bundle, "
+        "NAME-VERSION.asd, runs that one, without shadow period and rollback. Relative to this file.",
+        json_schema_extra=expected("the path of a bundle, NAME-VERSION.asd, or null"),
+    )
+    trust: TrustConfig = Field(default=TrustConfig(), description="Whose models may run here.")
+    shadow: ShadowConfig = Field(
+        default=ShadowConfig(), description="What a new model must do beside the installed one before it takes over."
     )
     state_dir: ResolvedPath = Field(
         default=Path("/var/lib/edge-asd"),

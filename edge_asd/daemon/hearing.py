@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 
-from edge_asd.bundle import open_bundle
 from edge_asd.capture.source import Source
-from edge_asd.config import DeviceConfig, check_classes
+from edge_asd.config import DeviceConfig
 from edge_asd.counters import Counters
 from edge_asd.daemon.listener import Listener
 from edge_asd.daemon.sources import open_sources
+from edge_asd.daemon.succession import Succession
 from edge_asd.errors import EdgeAsdError, UnavailableError
 from edge_asd.health import boot_id
 from edge_asd.inbox import Inbox
 from edge_asd.messages import Messages, ModelIdentity
-from edge_asd.pipeline import open_pipeline
 from edge_asd.types import Block, NoSound, OutgoingMessage
 
 LOG = logging.getLogger(__name__)
@@ -39,6 +39,8 @@ class Hearing:
         self.failure: EdgeAsdError | None = None
         self._resources = ExitStack()
         self._captures: list[threading.Thread] = []
+        self._live: list[Source] = []
+        self._delivered: Counter[str] = Counter()  # by source
         self._silent_at_start: dict[int, str | None] = {}  # machine: why, None where it was heard
         try:
             self._open(config, counters)
@@ -47,9 +49,14 @@ class Hearing:
             raise
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Begin to listen; another that listened must be closed by now, which one that is being opened need not."""
         for capture in self._captures:
             capture.start()
+
+    def adjust(self, config: DeviceConfig) -> None:
+        """Go on with other thresholds and alarm settings of the same machines; their windows stay."""
+        for listener, machine in zip(self._listeners, config.machines, strict=True):
+            listener.adjust(machine)
 
     @property
     def done(self) -> bool:
@@ -74,22 +81,31 @@ class Hearing:
         if len(self._silent_at_start) == len(self._listeners) and None not in reasons:
             self.failure = UnavailableError("; ".join(sorted(filter(None, reasons))))
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether another model is to serve, or to be heard beside this one: hear afresh, then."""
+        return self._succession.is_over
+
+    def end(self) -> None:
+        """Note that this ends in order, ahead of `close`: what ends otherwise is held against an unproven model."""
+        self._succession.end()
+
+    def progress(self) -> list[tuple[str, tuple[int, int]]]:
+        """Of each live source its name, how often it delivered and how often it was tried again."""
+        return [(source.name, (self._delivered[source.name], source.restarts)) for source in self._live]
+
     def close(self) -> None:
         """Stop listening and release sources and engine; may be called twice."""
         self._resources.close()
 
     def _open(self, config: DeviceConfig, counters: Counters) -> None:
-        bundle = open_bundle(config.bundle)
+        self._succession = Succession(config)
+        self._resources.callback(self._succession.close)
+        bundle, pipeline = self._succession.serving.bundle, self._succession.serving.pipeline
         manifest = bundle.manifest
-        check_classes(config, manifest.classes, bundle=str(config.bundle))
-        pipeline = self._resources.enter_context(
-            open_pipeline(
-                bundle, prefer=config.engine.prefer, precision=config.engine.precision, threads=config.engine.threads
-            )
-        )
         self.engine = f"{pipeline.engine_name}-{config.engine.precision}"
-        identity = ModelIdentity(name=manifest.name, version=manifest.version, sha256=bundle.sha256)
-        self.messages = Messages(model=identity, boot_id=boot_id())
+        self.model = ModelIdentity(name=manifest.name, version=manifest.version, sha256=bundle.sha256)
+        self.messages = Messages(model=self.model, boot_id=boot_id())
         self._listeners = [
             Listener(
                 machine,
@@ -98,6 +114,7 @@ class Hearing:
                 messages=self.messages,
                 engine=self.engine,
                 counters=counters,
+                succession=self._succession,
             )
             for machine in config.machines
         ]
@@ -107,6 +124,7 @@ class Hearing:
         for machines, source in open_sources(config):
             self._resources.callback(source.close)
             if source.live:
+                self._live.append(source)
                 self._resources.callback(counters.watch("capture_overruns", partial(getattr, source, "overruns")))
                 self._resources.callback(counters.watch("capture_restarts", partial(getattr, source, "restarts")))
             self._captures.append(
@@ -114,13 +132,14 @@ class Hearing:
                     target=self._capture, args=(machines, source), name=f"capture-{source.name}", daemon=True
                 )
             )
-        LOG.info("%s: %d machines, model %s %s, engine %s", config.device, len(self._listeners), identity.name,
-                 identity.version, self.engine)  # fmt: skip
+        LOG.info("%s: %d machines, model %s %s, engine %s", config.device, len(self._listeners), self.model.name,
+                 self.model.version, self.engine)  # fmt: skip
 
     def _capture(self, machines: Sequence[int], source: Source) -> None:
         """Body of a capture thread: one source's blocks into the inbox of its machines."""
         try:
             for heard in source:
+                self._delivered[source.name] += 1
                 each: Sequence[Block | NoSound] = [heard] * len(machines) if isinstance(heard, NoSound) else heard
                 for machine, part in zip(machines, each, strict=True):
                     if not self._inbox.put(machine, part, live=source.live):

@@ -9,9 +9,11 @@ from edge_asd.alarm import Alarm, AlarmSettings
 from edge_asd.bundle import Manifest
 from edge_asd.config import ClipsSource, MachineConfig
 from edge_asd.counters import Counters
+from edge_asd.daemon.succession import Succession
 from edge_asd.health import boot_id, clock_state
 from edge_asd.messages import Messages, Moment
 from edge_asd.pipeline import Ear, Pipeline
+from edge_asd.shadow import Judged
 from edge_asd.types import Block, MachineState, NoSound, OutgoingMessage, Window
 from edge_asd.window import Windower, newest
 
@@ -28,6 +30,7 @@ class Listener:
         messages: puts into words what is found.
         engine: what messages call the engine.
         counters: of the daemon.
+        succession: is told what the model made of each window.
 
     Raises:
         BundleError: the bundle has no such class.
@@ -42,6 +45,7 @@ class Listener:
         messages: Messages,
         engine: str,
         counters: Counters,
+        succession: Succession,
     ) -> None:
         self.name = machine.name
         self.live = not isinstance(machine.source, ClipsSource)
@@ -49,6 +53,7 @@ class Listener:
         self._messages = messages
         self._engine = engine
         self._counters = counters
+        self._succession = succession
         self._ear: Ear = pipeline.ear(machine.listens_to)
         threshold = machine.threshold
         self._threshold = manifest.threshold(machine.listens_to).threshold if threshold is None else threshold
@@ -139,4 +144,11 @@ class Listener:
         if self._alarm.state != self._state:
             reason = scored.fault or f"score {scored.score:.2f}, threshold {self._threshold:.2f}"
             messages.append(self._change(at, self._alarm.state, reason))
+        self._tell_succession(window, scored.score)
         return messages
+
+    def _tell_succession(self, window: Window, score: float) -> None:
+        judged = None
+        if self._alarm.state is not MachineState.SENSOR_FAULT:
+            judged = Judged(score=score, threshold=self._threshold, alarm=self._alarm.state is MachineState.ALARM)
+        self._succession.hear(self.name, window, judged)

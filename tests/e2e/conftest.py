@@ -22,6 +22,7 @@ class Device:
             "site": "hall",
             "device": "device",
             "bundle": str(BUNDLE),
+            "trust": {"require_signature": False},  # the example ships unsigned
             "state_dir": str(folder / "state"),
             "engine": {"prefer": ["openvino", "onnxruntime"]},
             "machines": [

@@ -285,18 +285,6 @@ def test_damaged_model_and_record_together_leave_the_other_model(folder, bundles
     assert check_whole(folder).serving.version == f"{3 - damaged}.0.0"
 
 
-def test_stamp_changes_with_the_record_alone(folder, bundles):
-    """A daemon sees an install, and is not woken by nothing."""
-    assert folder.stamp() is None
-    install(folder, bundles[0])
-    stamp = folder.stamp()
-    folder.change(Record.ended)
-    folder.read()
-    assert folder.stamp() == stamp
-    install(folder, bundles[1])
-    assert folder.stamp() != stamp
-
-
 def test_record_of_two_that_do_not_agree_is_refused():
     """Nobody writes one, and nobody reads one."""
     for changes in ({"slots": {"a": slot(1)}}, {"active": "b"}, {"active": "a", "slots": {"a": slot(1)}}):

@@ -111,7 +111,7 @@ def test_all_faults_are_told_at_once_with_their_lines(tmp_path):
         f"line 3: device is 12; {topic}; put it in quotes",
         f'line 4: bundle is "nope.asd"; there is no file {tmp_path}/nope.asd; expected one; check the path',
         (
-            "line 5: colour is not a key; expected one of schema, site, device, bundle, state_dir, engine, machines, "
+            "line 5: colour is not a key; expected one of schema, site, device, bundle, trust, shadow, state_dir, engine, machines, "
             "mqtt, spool, log, metrics; remove it"
         ),
         'line 6: engine.precision is "int4"; expected one of int8, fp32; correct it',

@@ -14,6 +14,7 @@ bundle: hand-1.0.0.asd
 machines:
   - {name: motor-1, listens_to: bldc/M1, threshold: 1.25, source: {device: USB Audio, channel: 1}}
   - {name: motor-2, listens_to: bldc/M3, threshold: 2, source: {clips: [clips], speed: 20, repeat: true}}
+trust: {require_signature: false}
 """
 
 
@@ -70,3 +71,17 @@ def test_a_bundle_that_is_none_is_told(config, tmp_path, capsys):
     (tmp_path / "hand-1.0.0.asd").write_bytes(b"no bundle")
     assert main(["check-config", str(config)]) == 78
     assert "hand-1.0.0.asd" in capsys.readouterr().err
+
+
+def test_a_bundle_that_nobody_signed_is_refused_where_a_signature_is_required(config, capsys):
+    """By default it is, and the message says what to do."""
+    config.write_text(CONFIG.replace("trust: {require_signature: false}\n", ""))
+    assert main(["check-config", str(config)]) == 78
+    assert "hand-1.0.0.asd: is not signed" in capsys.readouterr().err
+
+
+def test_a_key_that_anyones_signature_fits_is_a_fault_of_the_configuration(config, capsys):
+    """All zeros are no placeholder."""
+    config.write_text(CONFIG.replace("require_signature: false", f"public_keys: ['ed25519:{'A' * 43}=']"))
+    assert main(["check-config", str(config)]) == 78
+    assert "line 8: trust.public_keys[0]" in capsys.readouterr().err

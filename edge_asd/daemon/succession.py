@@ -1,0 +1,129 @@
+"""The models of a device and the sound that they score in, which of them serves from now on out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from edge_asd.bundle.slots import Record, Slot
+from edge_asd.config import DeviceConfig
+from edge_asd.daemon.candidate import Candidate
+from edge_asd.daemon.models import Model, fail_candidate, open_candidate, open_serving, slot_folder
+from edge_asd.errors import UnavailableError
+from edge_asd.shadow import Judged
+from edge_asd.types import Window
+
+LOG = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 5.0
+_NOTE_EVERY_S = 60.0
+
+
+class Succession:
+    """The serving model, and one beside it that may succeed it; which is which stays for its life.
+
+    Raises:
+        EdgeAsdError: no model can serve.
+    """
+
+    def __init__(self, config: DeviceConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._config = config
+        self._clock = clock
+        self._look_due_s = clock() + _LOOK_EVERY_S
+        self._note_due_s = clock() + _NOTE_EVERY_S
+        self._slots = slot_folder(config)
+        self._resources = ExitStack()
+        self._heard_s: dict[str, float] = {}
+        self._candidate: Candidate | None = None
+        self.serving: Model = open_serving(config)
+        self._resources.enter_context(self.serving.pipeline)
+        self._in_shadow = open_candidate(config, self.serving)
+        if self._in_shadow is not None and self._in_shadow.slot is not None:
+            self._resources.enter_context(self._in_shadow.pipeline)
+            slot = self._in_shadow.slot
+            self._candidate = Candidate(config, self._in_shadow, slot.compared)
+            LOG.info("model %s %s scores in shadow", slot.name, slot.version)
+
+    def hear(self, machine: str, window: Window, judged: Judged | None) -> None:
+        """Take a window and what the serving model made of it, None where its sound is not to be trusted."""
+        fresh_s = window.fresh_samples / self.serving.bundle.manifest.feature_spec.sample_rate_hz
+        self._heard_s[machine] = self._heard_s.get(machine, 0.0) + fresh_s
+        if self._candidate is not None:
+            self._candidate.hear(machine, window, judged)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether other models are to be opened: one takes over, is refused, or was installed; call it often."""
+        if self.serving.slot is None:
+            return False
+        if self._candidate is not None and self._candidate.verdict is not None:
+            self._end_shadow()
+            return True
+        if self._clock() >= self._note_due_s:
+            self._note_due_s = self._clock() + _NOTE_EVERY_S
+            self._note()
+        if self._clock() < self._look_due_s:
+            return False
+        self._look_due_s = self._clock() + _LOOK_EVERY_S
+        return self._others_are_installed()
+
+    def _others_are_installed(self) -> bool:
+        try:
+            record = self._slots.read()
+        except UnavailableError as error:  # what serves is in memory
+            LOG.warning("%s", error)
+            return False
+        in_shadow = None if self._in_shadow is None else self._in_shadow.slot
+        is_over = _files(record.serving, record.candidate) != _files(self.serving.slot, in_shadow)
+        if is_over:
+            LOG.info("the installed models have changed")
+        return is_over
+
+    def end(self) -> None:
+        """Note that the daemon ends in order: no crash to be held against a model."""
+        if self.serving.slot is not None:
+            self._note()
+            try:
+                self._slots.change(Record.ended)
+            except UnavailableError as error:
+                LOG.warning("%s", error)
+
+    def close(self) -> None:
+        """Release the engines; a second call does nothing."""
+        self._resources.close()
+
+    def _end_shadow(self) -> None:
+        if self._candidate is None or self._candidate.verdict is None or self._in_shadow is None:
+            return
+        verdict, slot = self._candidate.verdict, self._in_shadow.slot
+        if slot is None:
+            return
+        self._note()
+        if verdict.passed:
+            LOG.warning("model %s %s takes over: %s", slot.name, slot.version, verdict.why)
+            self._slots.change(lambda record: record.taken_over(slot.file, verdict.why, self._slots.now()))
+        else:
+            fail_candidate(self._slots, slot, verdict.why)
+
+    def _note(self) -> None:
+        """Keep what was compared so far, and that the serving model has proven itself."""
+        trial_s = self._config.shadow.trial_s
+
+        def noted(record: Record) -> Record:
+            if self._candidate is not None and self._in_shadow is not None and self._in_shadow.slot is not None:
+                record = record.heard(self._in_shadow.slot.file, self._candidate.compared)
+            is_ours = _files(record.serving) == _files(self.serving.slot)
+            if is_ours and max(self._heard_s.values(), default=0.0) >= trial_s:
+                record = record.proven(f"scored {trial_s:g} s of sound without a crash", self._slots.now())
+            return record
+
+        try:
+            self._slots.change(noted)
+        except UnavailableError as error:  # a full disk stops no scoring
+            LOG.warning("%s", error)
+
+
+def _files(*slots: Slot | None) -> list[str | None]:
+    return [None if slot is None else slot.file for slot in slots]
