@@ -19,6 +19,8 @@ CounterName: TypeAlias = Literal[
     "messages_dropped",
     "messages_unwritten",
     "broker_connections",
+    "reloads",
+    "reloads_refused",
 ]
 
 
@@ -44,6 +46,8 @@ COUNTERS: dict[CounterName, CounterKind] = {
     "messages_dropped": CounterKind(what="Messages lost because the spool was full."),
     "messages_unwritten": CounterKind(what="Messages lost because the disk refused them."),
     "broker_connections": CounterKind(what="Connections to the broker, the first among them."),
+    "reloads": CounterKind(what="Configurations taken over while the daemon ran."),
+    "reloads_refused": CounterKind(what="Configurations that were not taken over because of a fault."),
 }
 """Every counter there is. A new one: its name above, its line here, and an `add` or a `watch` where it happens."""
 

@@ -20,7 +20,8 @@ def add_parser(subparsers: Any) -> None:
         "run",
         help="listen, score and publish until stopped",
         description="Listen to the machines of a device, publish scores and alarms over MQTT until SIGTERM or SIGINT; "
-        "with recorded clips alone, until they end.",
+        "with recorded clips alone, until they end. SIGHUP takes over the configuration as it is by then, if it is "
+        "good.",
     )
     parser.add_argument("--config", type=Path, required=True, metavar="DEVICE.yaml", help="the device's configuration")
     parser.set_defaults(run=run)
@@ -35,7 +36,11 @@ def run(arguments: argparse.Namespace) -> int:
         def stop(_signal: int, _frame: FrameType | None) -> None:
             daemon.request_stop()
 
+        def reload(_signal: int, _frame: FrameType | None) -> None:
+            daemon.request_reload()
+
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGHUP, reload)
         daemon.run()
     return 0

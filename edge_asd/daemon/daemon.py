@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from types import TracebackType
 
@@ -16,8 +16,11 @@ from edge_asd.daemon.delivery import Delivery
 from edge_asd.daemon.endpoint import Endpoint
 from edge_asd.daemon.hearing import Hearing
 from edge_asd.daemon.progress import Progress
+from edge_asd.daemon.reload import Prepared, Reload
 from edge_asd.daemon.report import LatestWords, Report, troubles_of
+from edge_asd.errors import EdgeAsdError
 from edge_asd.health import clock_state, software_versions
+from edge_asd.log import configure_log
 from edge_asd.messages import Moment
 from edge_asd.systemd import ServiceManager
 
@@ -26,6 +29,7 @@ LOG = logging.getLogger(__name__)
 _HEALTH_EVERY_S = 60.0
 _PULSE_S = 1.0
 _POLL_S = 0.5
+_RELOAD_DRAIN_S = 2.0
 
 
 class Daemon:
@@ -46,7 +50,8 @@ class Daemon:
         self._config = config
         self._service = service
         self._stop = threading.Event()
-        self._resources = ExitStack()
+        self._reload_asked = threading.Event()
+        self._reload: Reload | None = None
         self._counters = Counters(tuple(machine.name for machine in config.machines))
         self._latest = LatestWords()
         self._progress = Progress()
@@ -57,30 +62,31 @@ class Daemon:
         self._pulse_s = min(_PULSE_S, (service.watchdog_s or 60.0) / 4)
 
     def __enter__(self) -> Daemon:
-        try:
-            self._hearing = Hearing(self._config, counters=self._counters)
-            self._resources.callback(self._hearing.close)
-            self._delivery = Delivery(self._config, counters=self._counters)
-            self._resources.callback(self._delivery.close)
-            self._resources.callback(self._tell_health, now=True)
-            self._resources.callback(self._hearing.close)  # ahead of the others: no more sound while the spool empties
-            if self._config.metrics.port is not None:
-                endpoint = Endpoint(self._config.metrics.port, self.report)
-                self._resources.callback(endpoint.close)
-        except BaseException:
-            self._resources.close()
-            raise
+        with ExitStack() as opened:
+            self._hearing = opened.enter_context(closing(Hearing(self._config, counters=self._counters)))
+            self._delivery = opened.enter_context(closing(Delivery(self._config, counters=self._counters)))
+            self._endpoint = self._open_endpoint()
+            opened.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._service.stopping()
-        self._resources.close()
+        try:
+            self._endpoint.close()
+            self._hearing.close()  # no more sound while the spool empties
+            self._tell_health(now=True)
+        finally:
+            self._delivery.close()
 
     def request_stop(self) -> None:
         """End `run` soon; a signal handler may call it."""
         self._stop.set()
+
+    def request_reload(self) -> None:
+        """Take over the configuration file as it is by then, if it is good; a signal handler may call it."""
+        self._reload_asked.set()
 
     def run(self) -> None:
         """Listen until stopped, or until all recordings have ended and their windows were scored.
@@ -94,6 +100,7 @@ class Daemon:
             for messages in self._hearing.step(_POLL_S):
                 self._delivery.put(messages)
                 self._latest.note(messages)
+            self._follow_reload()
             self._tell_health()
             self._pulse()
         if self._hearing.failure is not None:
@@ -119,6 +126,63 @@ class Daemon:
             counts=tuple(self._counters.counts()),
             troubles=troubles_of(machines=machines, broker=broker, spool=spool, stalled=self._stalled),
         )
+
+    def _follow_reload(self) -> None:
+        """Begin what was asked for or other models call for, and end it when it is ready; hearing goes on meanwhile."""
+        if self._reload is None:
+            asked, outdated = self._reload_asked.is_set(), self._hearing.is_outdated
+            if not asked and not outdated:
+                return
+            if asked:
+                self._reload_asked.clear()
+                self._service.reloading()
+            self._reload = Reload(
+                self._config, reread=asked, afresh=outdated, model=self._hearing.model, counters=self._counters
+            )
+        elif self._reload.is_done:
+            reload, self._reload = self._reload, None
+            try:
+                self._use(reload.result())
+            except EdgeAsdError as error:
+                self._counters.add("reloads_refused")
+                LOG.error("reload refused, all goes on as before: %s", error)  # noqa: TRY400 - not a bug
+            self._service.ready()
+
+    def _use(self, new: Prepared) -> None:
+        """Go over to another configuration, opening again what differs and nothing else.
+
+        Raises:
+            EdgeAsdError: the new spool cannot be used; everything is as before.
+        """
+        if new.needs_new_delivery:
+            self._replace_delivery(new)
+        old, self._config = self._config, new.config
+        if new.hearing is not None:
+            self._hearing.close()
+            self._hearing, self._progress = new.hearing, Progress()
+            self._hearing.start()
+        else:
+            self._hearing.adjust(new.config)
+        if old.log != new.config.log:
+            configure_log(level=new.config.log.level, log_format=new.config.log.format)
+        if old.metrics != new.config.metrics:
+            self._endpoint.close()
+            self._endpoint = self._open_endpoint()
+        self._counters.add("reloads")
+        LOG.info("reloaded %s: %s", new.config.path, ", ".join(sorted(new.changed)) or "nothing differs")
+
+    def _replace_delivery(self, new: Prepared) -> None:
+        self._delivery.close(drain_s=_RELOAD_DRAIN_S)
+        try:
+            self._delivery = Delivery(new.config, counters=self._counters)
+        except EdgeAsdError:
+            if new.hearing is not None:
+                new.hearing.close()
+            self._delivery = Delivery(self._config, counters=self._counters)
+            raise
+
+    def _open_endpoint(self) -> Endpoint:
+        return Endpoint(self._config.metrics.port, self.report)
 
     def _pulse(self) -> None:
         """Tell the service manager that hearing goes on, or how it does not."""

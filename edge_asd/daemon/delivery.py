@@ -12,8 +12,6 @@ from edge_asd.mqtt import Publisher, PublisherStatus
 from edge_asd.outbox import Outbox, SpoolStatus
 from edge_asd.types import OutgoingMessage
 
-_DRAIN_S = 10.0
-
 
 class Delivery:
     """The spool of a device and the publisher that empties it.
@@ -37,7 +35,6 @@ class Delivery:
         ):
             self._resources.callback(end)
         self._publisher.start()
-        self._resources.callback(self._publisher.stop, _DRAIN_S)
 
     @property
     def spool(self) -> SpoolStatus:
@@ -54,6 +51,7 @@ class Delivery:
         self._outbox.put_many(messages)
         self._publisher.notify()
 
-    def close(self) -> None:
-        """Deliver what can be delivered within 10 s, and leave the broker; the rest waits in the spool."""
+    def close(self, *, drain_s: float = 10.0) -> None:
+        """Deliver what can be delivered within that time, and leave the broker; the rest waits in the spool."""
+        self._publisher.stop(drain_s)
         self._resources.close()

@@ -29,12 +29,14 @@ class Endpoint:
     A port that is taken costs the answers, not the daemon: it is logged, and nothing listens.
 
     Args:
-        port: TCP port on the loopback interface.
+        port: TCP port on the loopback interface; None answers nobody.
         report: how the daemon stands now; called in the endpoint's thread.
     """
 
-    def __init__(self, port: int, report: Callable[[], Report]) -> None:
+    def __init__(self, port: int | None, report: Callable[[], Report]) -> None:
         self._server: HTTPServer | None = None
+        if port is None:
+            return
         try:
             self._server = _Server(port, report)
         except OSError as error:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from edge_asd.alarm import Alarm, AlarmSettings
+from edge_asd.alarm_memory import AlarmMemory
 from edge_asd.bundle import Manifest
 from edge_asd.config import ClipsSource, MachineConfig
 from edge_asd.counters import Counters
@@ -55,18 +56,27 @@ class Listener:
         self._counters = counters
         self._succession = succession
         self._ear: Ear = pipeline.ear(machine.listens_to)
-        threshold = machine.threshold
-        self._threshold = manifest.threshold(machine.listens_to).threshold if threshold is None else threshold
+        self._manifest = manifest
         self._windower = Windower(manifest.feature_spec, machine.hop_samples)
+        self._threshold, self._alarm = self._limits(machine, memory=None)
+        self._state: MachineState | None = None
+        self._alarm_id: str | None = None
+
+    def adjust(self, machine: MachineConfig) -> None:
+        """Go on with another threshold and other alarm settings; windows and an alarm that goes on stay."""
+        self._threshold, self._alarm = self._limits(machine, memory=self._alarm.memory)
+
+    def _limits(self, machine: MachineConfig, *, memory: AlarmMemory | None) -> tuple[float, Alarm]:
+        threshold = machine.threshold
+        if threshold is None:
+            threshold = self._manifest.threshold(machine.listens_to).threshold
         settings = AlarmSettings(
             on_delay_s=machine.alarm.on_delay_s,
             off_delay_s=machine.alarm.off_delay_s,
             deadband=machine.alarm.deadband,
             re_alarm_s=machine.alarm.re_alarm_s,
         )
-        self._alarm = Alarm(machine.name, settings, self._threshold, boot_id=boot_id())
-        self._state: MachineState | None = None
-        self._alarm_id: str | None = None
+        return threshold, Alarm(machine.name, settings, threshold, boot_id=boot_id(), memory=memory)
 
     def hear(self, heard: Sequence[Block | NoSound]) -> Iterator[list[OutgoingMessage]]:
         """Yield what is to be said after each window that the blocks complete, and when sound stops or comes back.
