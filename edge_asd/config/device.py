@@ -38,8 +38,15 @@ class SpoolConfig(Part):
         default=64 * 1024 * 1024,
         ge=1024 * 1024,
         le=64 * 1024**3,
-        description="Disk that waiting messages may take, in bytes; beyond it the least important are dropped, counted "
-        "and announced.",
+        description="Disk that waiting messages may take, in bytes; beyond it scores are thinned, then dropped, then "
+        "health, states and last alarms; all of it is counted and announced.",
+    )
+    max_age_h: int = Field(
+        default=720,
+        ge=1,
+        le=87_600,
+        description="Hours, counted while the daemon runs, after which a message that waits is dropped, counted and "
+        "announced.",
     )
 
 

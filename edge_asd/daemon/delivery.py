@@ -24,7 +24,11 @@ class Delivery:
     def __init__(self, config: DeviceConfig, *, counters: Counters) -> None:
         self._resources = ExitStack()
         settings = config.mqtt.broker_settings(site=config.site, device=config.device)
-        self._outbox = Outbox(config.state_dir / "spool.sqlite", max_bytes=config.spool.max_bytes)
+        self._outbox = Outbox(
+            config.state_dir / "spool.sqlite",
+            max_bytes=config.spool.max_bytes,
+            max_age_s=config.spool.max_age_h * 3_600.0,
+        )
         self._resources.callback(self._outbox.close)
         self._publisher = Publisher(settings, topics=Topics(site=config.site, device=config.device), spool=self._outbox)
         for end in (
