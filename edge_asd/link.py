@@ -7,6 +7,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import paho.mqtt.client as paho
@@ -20,8 +21,17 @@ LOG = logging.getLogger(__name__)
 _MAX_RECEIVED_BYTES = 64 * 1024
 _SESSION_TAKEN_OVER = 142
 
-Handler: TypeAlias = Callable[[str, bytes], None]
-"""Takes the topic and the payload of a received message."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """One message as the broker sent it; retained where it lay there before the subscription."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+
+
+Handler: TypeAlias = Callable[[Received], None]
 
 
 class Link:
@@ -145,16 +155,14 @@ class Link:
 
 
 def _guarded(handler: Handler) -> Callable[[paho.Client, object, paho.MQTTMessage], None]:
-    """The handler as paho calls it: a fault in it, or a message that it should not see, harms nothing."""
+    """The handler as paho calls it: a fault in it, or a huge message, harms nothing."""
 
     def receive(_client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
-        if message.retain:
-            return  # from the past: a command that lies at the broker would be obeyed anew on each connection
         if len(message.payload) > _MAX_RECEIVED_BYTES:
             LOG.warning("MQTT message on %s is too large (%d bytes), ignored", message.topic, len(message.payload))
             return
         try:
-            handler(message.topic, bytes(message.payload))
+            handler(Received(topic=message.topic, payload=bytes(message.payload), retained=message.retain))
         except Exception:
             LOG.exception("MQTT message on %s could not be handled", message.topic)
 

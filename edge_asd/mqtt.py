@@ -63,8 +63,8 @@ class Publisher:
     The broker may be absent or refuse the login for any time: attempts go on, and the log says so once.
 
     subscriptions: topic filters, subscribed with QoS 1 on each connection before `online` is said. Their handlers are
-    called in the publisher's thread and hold delivery up while they run; an exception in one is logged. Messages that
-    the broker retained from before the subscription, and those above 64 KiB, are not handed on.
+    called in the publisher's thread and hold delivery up while they run; an exception in one is logged. Messages
+    above 64 KiB are not handed on.
     on_connected: called in the publisher's thread on each connection, after `online`; an exception is logged.
     in_flight: how many messages may be under way without their acknowledgement; the broker may allow fewer.
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 
 import paho.mqtt.client as paho
@@ -12,17 +11,9 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_asd.broker import BrokerSettings
 from edge_asd.errors import UnavailableError
+from edge_asd.link import Received
 
 _QUEUE_LENGTH = 10_000  # when it is full, the broker has to wait
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
-    """One message as the broker sent it; retained where it lay there before the subscription."""
-
-    topic: str
-    payload: bytes
-    retained: bool
 
 
 class Subscription:
