@@ -75,6 +75,8 @@ class Daemon:
         self._service.stopping()
         try:
             self._endpoint.close()
+            if kind is None or issubclass(kind, EdgeAsdError):
+                self._hearing.end()
             self._hearing.close()  # no more sound while the spool empties
             self._tell_health(now=True)
         finally:
@@ -158,6 +160,7 @@ class Daemon:
             self._replace_delivery(new)
         old, self._config = self._config, new.config
         if new.hearing is not None:
+            self._hearing.end()
             self._hearing.close()
             self._hearing, self._progress = new.hearing, Progress()
             self._hearing.start()
