@@ -29,8 +29,9 @@ class Slot(_Part):
     """One installed model.
 
     file: its bundle, beside the record; no two installs share a name. signer: public key, None where nobody signed.
-    why: how it came to its state, for people. unclean_ends: how often the daemon began with it, unproven, and has not
-    ended in order. compared: in shadow, what was heard of each machine so far.
+    why: how it came to its state, for people. run: the daemon that is at work with it while it is unproven, None where
+    that ended in order. unclean_ends: how many such runs in a row did not. compared: in shadow, what was heard of each
+    machine so far.
     """
 
     file: FileName
@@ -42,13 +43,15 @@ class Slot(_Part):
     state: SlotState
     why: str = Field(max_length=_MAX_WHY_CHARACTERS)
     changed_utc: AwareDatetime
+    run: str | None = Field(default=None, max_length=64)
     unclean_ends: int = Field(default=0, ge=0, le=1_000)
     compared: dict[str, Comparison] = Field(default={}, max_length=64)
 
     def now(self, state: SlotState, why: str, at: datetime) -> Slot:
         """The same model in another state, with nothing held against it."""
         why = why if len(why) <= _MAX_WHY_CHARACTERS else why[: _MAX_WHY_CHARACTERS - 3] + "..."
-        return self.model_copy(update={"state": state, "why": why, "changed_utc": at, "unclean_ends": 0})
+        changes = {"state": state, "why": why, "changed_utc": at, "run": None, "unclean_ends": 0}
+        return self.model_copy(update=changes)
 
 
 class Record(_Part):
@@ -155,19 +158,22 @@ class Record(_Part):
             return self
         return self._with({self.active: self.serving.now("good", why, at)})
 
-    def begun(self) -> Record:
-        """The daemon begins with what is not proven; held against it until `ended`."""
-        return self._with(
-            {
-                name: slot.model_copy(update={"unclean_ends": min(slot.unclean_ends + 1, 1_000)})
-                for name, slot in self.slots.items()
-                if slot.state in {"shadow", "trial"}
-            }
-        )
+    def begun(self, run: str) -> Record:
+        """A run of the daemon, by a name of its own, begins with what is not proven; again within it is no fault.
+
+        A run before it that is still at work with a model never ended in order: that is held against the model.
+        """
+        changed: dict[SlotName, Slot] = {}
+        for name, slot in self.slots.items():
+            if slot.state in {"shadow", "trial"} and slot.run != run:
+                unclean_ends = min(slot.unclean_ends + (slot.run is not None), 1_000)
+                changed[name] = slot.model_copy(update={"run": run, "unclean_ends": unclean_ends})
+        return self._with(changed)
 
     def ended(self) -> Record:
         """The daemon ended in order."""
-        return self._with({name: slot.model_copy(update={"unclean_ends": 0}) for name, slot in self.slots.items()})
+        changes = {"run": None, "unclean_ends": 0}
+        return self._with({name: slot.model_copy(update=changes) for name, slot in self.slots.items()})
 
     def heard(self, file: FileName, compared: Mapping[str, Comparison]) -> Record:
         """What the candidate was compared by so far; unless it is no longer the candidate."""

@@ -1,4 +1,4 @@
-"""edge-asd bundle: a bundle file in, what it holds, or that every byte of it is sound, out."""
+"""edge-asd bundle: a bundle file in, what it holds out; signing and installing have modules of their own."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from rich.console import Console
 from rich.table import Table
 
 from edge_asd.bundle import Bundle, Manifest, Threshold, open_bundle
+from edge_asd.commands import bundle_install, bundle_keys
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command and its two actions."""
+    """Add the command and its actions."""
     parser = subparsers.add_parser(
         "bundle",
-        help="show or verify a model bundle",
-        description="Show what a model bundle (NAME-VERSION.asd) holds, or verify every byte of it. "
-        "Both exit 78 when the bundle is damaged, foreign or of a newer schema.",
+        help="show, sign, verify or install model bundles",
+        description="Show what a model bundle (NAME-VERSION.asd) holds, sign it, verify every byte of it, and install "
+        "it on a device. Exits 78 when the bundle is damaged, foreign, not trusted or of a newer schema.",
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, dest="action")
-    for name, summary in (
-        ("show", "show name, version, classes, thresholds and figures, as a table or as JSON"),
-        ("verify", "verify seal, schema, hashes and golden values; print the file's SHA-256"),
-    ):
-        action = actions.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        action.add_argument("file", type=Path, metavar="FILE", help="the bundle, NAME-VERSION.asd")
-        action.set_defaults(run=run)
-        if name == "show":
-            wanted = action.add_mutually_exclusive_group()
-            wanted.add_argument("--json", action="store_true", help="print the manifest as JSON")
-            wanted.add_argument("--card", action="store_true", help="print the model card")
+    show = actions.add_parser(
+        "show",
+        help="show name, version, classes, thresholds and figures, as a table or as JSON",
+        description="Show name, version, classes, thresholds and figures, whoever signed the bundle.",
+    )
+    show.add_argument("file", type=Path, metavar="FILE", help="the bundle, NAME-VERSION.asd")
+    wanted = show.add_mutually_exclusive_group()
+    wanted.add_argument("--json", action="store_true", help="print the manifest as JSON")
+    wanted.add_argument("--card", action="store_true", help="print the model card")
+    show.set_defaults(run=run)
+    bundle_keys.add_actions(actions)
+    bundle_install.add_actions(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show or verify one bundle.
+    """Show one bundle.
 
     Raises:
         BundleError: it does not verify.
     """
     bundle = open_bundle(arguments.file)
     manifest = bundle.manifest
-    if arguments.action == "verify":
-        print(f"{arguments.file}: {manifest.name} {manifest.version} is sound, sha256 {bundle.sha256}")
-    elif arguments.json:
+    if arguments.json:
         print(manifest.model_dump_json(indent=2))
     elif arguments.card:
         print(bundle.model_card)
@@ -58,6 +58,7 @@ def print_bundle(bundle: Bundle, console: Console) -> None:
     manifest = bundle.manifest
     console.print(f"[bold]{manifest.name} {manifest.version}[/bold], made {manifest.created_utc:%Y-%m-%d %H:%M} UTC")
     console.print(f"sha256 {bundle.sha256}", highlight=False, soft_wrap=True)
+    console.print("not signed" if bundle.signer is None else f"signed by {bundle.signer}", highlight=False)
     console.print(f"{bundle.path.stat().st_size / 1e6:.2f} MB", highlight=False)
     console.print(_threshold_table(manifest))
     if manifest.metrics.parity:

@@ -160,7 +160,6 @@ class Daemon:
             self._replace_delivery(new)
         old, self._config = self._config, new.config
         if new.hearing is not None:
-            self._hearing.end()
             self._hearing.close()
             self._hearing, self._progress = new.hearing, Progress()
             self._hearing.start()

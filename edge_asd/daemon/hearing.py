@@ -57,6 +57,7 @@ class Hearing:
         """Go on with other thresholds and alarm settings of the same machines; their windows stay."""
         for listener, machine in zip(self._listeners, config.machines, strict=True):
             listener.adjust(machine)
+        self._succession.adjust(config)
 
     @property
     def done(self) -> bool:
@@ -87,7 +88,7 @@ class Hearing:
         return self._succession.is_over
 
     def end(self) -> None:
-        """Note that this ends in order, ahead of `close`: what ends otherwise is held against an unproven model."""
+        """Note that the process ends in order, ahead of `close`: any other end is held against an unproven model."""
         self._succession.end()
 
     def progress(self) -> list[tuple[str, tuple[int, int]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from edge_asd.errors import BundleError, ConfigError, UnavailableError, UsageErr
 from edge_asd.pipeline import Pipeline, open_pipeline
 
 LOG = logging.getLogger(__name__)
+
+_RUN = str(uuid.uuid4())  # of this process; its id would not do, containers begin again at 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +61,11 @@ def slot_from_file(path: Path) -> Slot:
     Raises:
         BundleError: it does not verify.
     """
-    return _slot_from_bundle(open_bundle(path), path)
+    return slot_from_bundle(open_bundle(path), path)
 
 
-def _slot_from_bundle(bundle: Bundle, path: Path) -> Slot:
+def slot_from_bundle(bundle: Bundle, path: Path) -> Slot:
+    """The same, of a bundle that is open."""
     manifest = bundle.manifest
     return Slot(
         file=path.name,
@@ -84,7 +88,7 @@ def verified_bundle(config: DeviceConfig) -> Bundle:
         ConfigError: it does not fit what is listened to.
     """
     if config.bundle is not None:
-        return _fitting_bundle(config, config.bundle)
+        return fitting_bundle(config, config.bundle)
     slots = slot_folder(config)
     serving = slots.read().serving
     if serving is None:
@@ -101,7 +105,7 @@ def tested_model(config: DeviceConfig, path: Path) -> Iterator[Model]:
         ConfigError: it does not fit what is listened to.
         UnavailableError: no engine runs it.
     """
-    bundle = _fitting_bundle(config, path)
+    bundle = fitting_bundle(config, path)
     with _pipeline(config, bundle) as pipeline:
         yield Model(bundle=bundle, pipeline=pipeline)
 
@@ -115,15 +119,14 @@ def open_serving(config: DeviceConfig) -> Model:
         UnavailableError: no engine runs it.
     """
     if config.bundle is not None:
-        bundle = _fitting_bundle(config, config.bundle)
+        bundle = fitting_bundle(config, config.bundle)
         return Model(bundle=bundle, pipeline=_pipeline(config, bundle))
     slots = slot_folder(config)
-    record = slots.read()
-    if record.serving is None:
+    if slots.read().serving is None:
         raise BundleError(_none_installed(config))
-    if record.serving.state == "trial" and record.serving.unclean_ends >= MAX_UNCLEAN_ENDS and record.fallback:
-        record = _fall_back(slots, f"the daemon ended {record.serving.unclean_ends} times out of order on its trial")
-    record = slots.change(Record.begun)
+    record = slots.change(lambda record: record.begun(_RUN))  # ahead of opening anything: that may crash too
+    if record.serving and record.serving.unclean_ends >= MAX_UNCLEAN_ENDS and record.fallback:
+        record = _fall_back(slots, f"the daemon crashed {record.serving.unclean_ends} times in a row on its trial")
     if record.serving is None:
         raise BundleError(_none_installed(config))
     try:
@@ -148,8 +151,8 @@ def open_candidate(config: DeviceConfig, serving: Model) -> Model | None:
     candidate = slots.read().candidate
     if candidate is None:
         return None
-    if candidate.unclean_ends > MAX_UNCLEAN_ENDS:  # this beginning is counted already
-        fail_candidate(slots, candidate, f"the daemon ended {candidate.unclean_ends - 1} times out of order beside it")
+    if candidate.unclean_ends >= MAX_UNCLEAN_ENDS:
+        fail_candidate(slots, candidate, f"the daemon crashed {candidate.unclean_ends} times in a row beside it")
         return None
     try:
         model = _slot_model(config, slots, candidate)
@@ -206,7 +209,7 @@ def _slot_model(config: DeviceConfig, slots: SlotFolder, slot: Slot) -> Model:
 
 
 def _slot_bundle(config: DeviceConfig, slots: SlotFolder, slot: Slot) -> Bundle:
-    bundle = _fitting_bundle(config, slots.path(slot))
+    bundle = fitting_bundle(config, slots.path(slot))
     if bundle.sha256 != slot.sha256:
         raise BundleError(
             f"{bundle.path}: has SHA-256 {bundle.sha256}; expected {slot.sha256}, that of the model that was "
@@ -215,7 +218,13 @@ def _slot_bundle(config: DeviceConfig, slots: SlotFolder, slot: Slot) -> Bundle:
     return bundle
 
 
-def _fitting_bundle(config: DeviceConfig, path: Path) -> Bundle:
+def fitting_bundle(config: DeviceConfig, path: Path) -> Bundle:
+    """A bundle that this device may run, not yet tried on an engine.
+
+    Raises:
+        BundleError: it does not verify, or nobody who is trusted signed it.
+        ConfigError: it does not fit what is listened to.
+    """
     bundle = open_bundle(path, trust=trust_from_config(config))
     manifest = bundle.manifest
     check_classes(config, manifest.machine_classes, bundle=f"{manifest.name} {manifest.version}")

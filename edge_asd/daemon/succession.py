@@ -18,6 +18,7 @@ from edge_asd.types import Window
 LOG = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 5.0
+_SAY_EVERY_S = 60.0
 _NOTE_EVERY_S = 60.0
 
 
@@ -32,6 +33,7 @@ class Succession:
         self._config = config
         self._clock = clock
         self._look_due_s = clock() + _LOOK_EVERY_S
+        self._say_due_s = clock()
         self._note_due_s = clock() + _NOTE_EVERY_S
         self._slots = slot_folder(config)
         self._resources = ExitStack()
@@ -55,18 +57,32 @@ class Succession:
 
     @property
     def is_over(self) -> bool:
-        """Whether other models are to be opened: one takes over, is refused, or was installed; call it often."""
-        if self.serving.slot is None:
+        """Whether other models are to be opened: one takes over, is refused, or was installed; call it often.
+
+        It is said again only after a minute, should they not have been opened.
+        """
+        now_s = self._clock()
+        if self.serving.slot is None or now_s < self._say_due_s or not self._find_whether_over(now_s):
             return False
+        self._say_due_s = now_s + _SAY_EVERY_S
+        return True
+
+    def adjust(self, config: DeviceConfig) -> None:
+        """Go on with other thresholds and alarm settings of the same machines."""
+        self._config = config
+        if self._candidate is not None and self._in_shadow is not None:
+            self._candidate = Candidate(config, self._in_shadow, self._candidate.compared)
+
+    def _find_whether_over(self, now_s: float) -> bool:
         if self._candidate is not None and self._candidate.verdict is not None:
             self._end_shadow()
             return True
-        if self._clock() >= self._note_due_s:
-            self._note_due_s = self._clock() + _NOTE_EVERY_S
+        if now_s >= self._note_due_s:
+            self._note_due_s = now_s + _NOTE_EVERY_S
             self._note()
-        if self._clock() < self._look_due_s:
+        if now_s < self._look_due_s:
             return False
-        self._look_due_s = self._clock() + _LOOK_EVERY_S
+        self._look_due_s = now_s + _LOOK_EVERY_S
         return self._others_are_installed()
 
     def _others_are_installed(self) -> bool:
@@ -82,7 +98,7 @@ class Succession:
         return is_over
 
     def end(self) -> None:
-        """Note that the daemon ends in order: no crash to be held against a model."""
+        """Note that the daemon's process ends in order: no crash to be held against a model."""
         if self.serving.slot is not None:
             self._note()
             try:

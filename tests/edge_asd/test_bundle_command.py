@@ -131,7 +131,7 @@ def test_show_card_prints_it(path, capsys):
 def test_verify_prints_the_hash_of_a_sound_bundle(path, capsys):
     """And 0."""
     assert main(["bundle", "verify", str(path)]) == 0
-    assert "is sound, sha256" in capsys.readouterr().out
+    assert "fans 2.0.1 is sound, not signed, sha256" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("action", ["show", "verify"])

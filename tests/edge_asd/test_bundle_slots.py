@@ -77,7 +77,7 @@ class Life(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.record = Record()
-        self.good: set[str] = set()
+        self.runs = 0
 
     @rule()
     def install(self):
@@ -116,13 +116,15 @@ class Life(RuleBasedStateMachine):
             assert self.record.serving.file == before.fallback.file
             assert self.record.standby.state == "failed"
 
-    @rule(end=st.booleans())
-    def run(self, end):
+    @rule(end=st.booleans(), same=st.booleans())
+    def run(self, end, same):
         before = self.record
-        self.record = before.begun()
+        self.runs += not same
+        self.record = before.begun(f"run {self.runs}")
         for name, one in self.record.slots.items():
-            unproven = one.state in {"shadow", "trial"}
-            assert one.unclean_ends == before.slots[name].unclean_ends + unproven
+            earlier = before.slots[name]
+            crashed = one.state in {"shadow", "trial"} and earlier.run not in {None, f"run {self.runs}"}
+            assert one.unclean_ends == earlier.unclean_ends + crashed
         if end:
             self.record = self.record.ended()
             assert all(one.unclean_ends == 0 for one in self.record.slots.values())
