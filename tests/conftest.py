@@ -1,12 +1,14 @@
-"""For all tests: hypothesis without deadlines; Mosquitto as a child process, amqtt in a thread, subscribers."""
+"""For all tests: hypothesis without deadlines; Mosquitto and PulseAudio as processes, amqtt, subscribers."""
 
 import asyncio
+import ctypes.util
 import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -133,6 +135,98 @@ def mosquitto(make_mosquitto):
     broker = make_mosquitto()
     broker.start()
     return broker
+
+
+class PulseAudio:
+    """A PulseAudio of its own whose null sink's monitor is the sound card `plant mic`, in two channels.
+
+    `start` begins it (again), `stop` ends it in order, `kill` at once, `freeze` lets it hang. The environment of this
+    process leads to it while it is in use.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._runtime = Path(tempfile.mkdtemp(prefix="edge-asd-pulse-"))  # a socket's path must be short
+        self._process = None
+        (folder / "alsa.conf").write_text(
+            '</usr/share/alsa/alsa.conf>\npcm."plant mic" { type pulse device "plant.monitor" }\n'
+            'pcm."silent mic" { type pulse device "nowhere.monitor" }\n'
+        )
+        self.environment = {
+            "HOME": str(folder),
+            "XDG_RUNTIME_DIR": str(self._runtime),
+            "PULSE_RUNTIME_PATH": str(self._runtime / "pulse"),
+            "ALSA_CONFIG_PATH": str(folder / "alsa.conf"),
+        }
+
+    def start(self):
+        """Starts it and waits until it answers."""
+        options = "-n --daemonize=no --system=false --exit-idle-time=-1 --use-pid-file=no --log-target=stderr"
+        modules = (
+            "module-native-protocol-unix",
+            "module-null-sink sink_name=plant rate=48000 channels=2 format=float32le",
+        )
+        command = ["pulseaudio", *options.split(), *(f"--load={module}" for module in modules)]
+        environment = {**os.environ, **self.environment}
+        with (self._folder / "pulse.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stderr=log, env=environment)
+        for _ in range(200):
+            if subprocess.run(["pactl", "info"], capture_output=True, check=False, env=environment).returncode == 0:
+                return
+            time.sleep(0.05)
+        raise RuntimeError(f"PulseAudio does not answer:\n{(self._folder / 'pulse.log').read_text()}")
+
+    def stop(self):
+        """Ends it as a service manager would."""
+        self._end(subprocess.Popen.terminate)
+
+    def kill(self):
+        """Ends it at once."""
+        self._end(subprocess.Popen.kill)
+
+    def freeze(self):
+        """Lets it hang."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        """Lets it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def close(self):
+        """Ends it and removes what it left."""
+        self.kill()
+        shutil.rmtree(self._runtime)
+
+    def _end(self, how):
+        if self._process is not None:
+            how(self._process)
+            self._process.wait(10)
+            self._process = None
+
+
+def pulse_is_missing():
+    """Names of what a recording from a sound server needs and this machine lacks."""
+    needed = {
+        "PortAudio (libportaudio2)": ctypes.util.find_library("portaudio"),
+        "pulseaudio": shutil.which("pulseaudio"),
+        "paplay (pulseaudio-utils)": shutil.which("paplay"),
+        "ALSA's pulse plugin (libasound2-plugins)": any(Path("/usr/lib").glob("*/alsa-lib/*pcm_pulse.so")),
+    }
+    return [name for name, is_there in needed.items() if not is_there]
+
+
+@pytest.fixture(scope="module")
+def pulse(tmp_path_factory):
+    """A running PulseAudio: start(), stop(), kill(), freeze(), thaw()."""
+    if missing := pulse_is_missing():
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    server = PulseAudio(tmp_path_factory.mktemp("pulse"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        server.start()
+        yield server
+        server.close()
 
 
 class AmqttBroker:
