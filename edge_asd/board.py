@@ -14,7 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from edge_asd.messages import Address, address_of
+from edge_asd.messages import Address, address_of, is_command
 
 _REMEMBERED_SEQS = 1_024  # a machine; far more than a device has under way
 _CURVE_SCORES = 40
@@ -46,6 +46,7 @@ class Heard:
 @dataclass(slots=True, kw_only=True)
 class _Machine:
     state: str = "?"
+    muted: bool = False
     scores: deque[float] = field(default_factory=lambda: deque(maxlen=_CURVE_SCORES))
     threshold: float | None = None
     scored_utc_s: float | None = None
@@ -60,6 +61,14 @@ class _Alarm:
     peak_score: float
     threshold: float
     ended: bool
+    acknowledged_by: str | None
+    muted: bool
+
+    @property
+    def marks(self) -> str:
+        """What people said of it."""
+        seen = f"seen by {self.acknowledged_by}" if self.acknowledged_by else ""
+        return ", ".join(filter(None, (seen, "muted" if self.muted else "")))
 
 
 class Board:
@@ -77,10 +86,10 @@ class Board:
         self._alarms: dict[tuple[MachineKey, str], _Alarm] = {}
 
     def hear(self, topic: str, payload: bytes) -> Heard | None:
-        """Takes in one message; None, and counted, where it is a repeat or not of the contract."""
+        """Takes in one message; None where it is a command, and, counted, where a repeat or not of the contract."""
         address = address_of(topic)
         if address is None:
-            self.foreign += 1
+            self.foreign += not is_command(topic)
             return None
         try:
             if address.leaf == "availability":
@@ -125,7 +134,8 @@ class Board:
             machine.historical = bool(body["historical"])
         elif address.leaf == "state":
             state = str(body["state"])
-            self._machines.setdefault(key, _Machine()).state = state
+            machine = self._machines.setdefault(key, _Machine())
+            machine.state, machine.muted = state, body.get("muted_until_utc") is not None
         else:
             alarm_id = (key, str(body["id"]))
             alarm = _Alarm(
@@ -135,6 +145,8 @@ class Board:
                 peak_score=float(body["peak_score"]),
                 threshold=float(body["threshold"]),
                 ended=body["event"] == "end",
+                acknowledged_by=None if body.get("acknowledged_by") is None else str(body["acknowledged_by"]),
+                muted=body.get("muted_until_utc") is not None,
             )
             self._alarms.pop(alarm_id, None)  # so that the latest news come last
             self._alarms[alarm_id] = alarm
@@ -171,21 +183,32 @@ class Board:
         table = Table("alarm of", "began (UTC)", box=box.SIMPLE_HEAD, title="latest alarms", title_justify="left")
         for heading in ("age", "lasted", "peak score", "threshold"):
             table.add_column(heading, justify="right")
+        table.add_column("marks")
         for alarm in reversed(self._alarms.values()):
             began = datetime.fromtimestamp(alarm.began_utc_s, tz=timezone.utc).strftime("%H:%M:%S")
             table.add_row(
-                Text("/".join(alarm.machine), style="dim" if alarm.ended else _STYLES["alarm"]),
+                Text("/".join(alarm.machine), style=_alarm_style(alarm)),
                 began,
                 _age(now_utc_s - alarm.began_utc_s),
                 _age(alarm.duration_s) if alarm.ended else "goes on",
                 f"{alarm.peak_score:.2f}",
                 f"{alarm.threshold:.2f}",
+                Text(alarm.marks),
             )
         return table
 
 
+def _alarm_style(alarm: _Alarm) -> str:
+    """An alarm that nobody has seen stands out."""
+    if alarm.ended:
+        return "dim"
+    return "red" if alarm.marks else _STYLES["alarm"]
+
+
 def _machine_cells(name: str, machine: _Machine, now_utc_s: float) -> list[RenderableType]:
     state = Text(machine.state, style=_STYLES.get(machine.state, ""))
+    if machine.muted:
+        state.append(" muted", style="not bold yellow on default")
     if machine.threshold is None or machine.scored_utc_s is None:
         return [Text(name), state]
     score = machine.scores[-1]

@@ -11,10 +11,11 @@ from datetime import datetime, timezone
 from typing import Literal
 
 from edge_asd.errors import ConfigError
-from edge_asd.types import AlarmEvent, Leaf, MachineState, OutgoingMessage, SpooledMessage
+from edge_asd.types import AlarmEvent, CommandAnswer, Leaf, MachineState, OutgoingMessage, SpooledMessage
 
 SCHEMA = 1
 ROOT = "edge_asd"
+COMMAND = "command"
 
 TOPIC_NAME_PATTERN = r"^[^\s$/+#*\x00-\x1f\x7f]([^/+#*\x00-\x1f\x7f]{0,62}[^\s/+#*\x00-\x1f\x7f])?$"
 """What a JSON schema can say of a name that is one level of a topic; `is_topic_name` knows all of it."""
@@ -54,6 +55,10 @@ class Topics:
         names = [ROOT, self.site, self.device, machine, leaf]
         return "/".join(name for name in names if name is not None)
 
+    def command(self, machine: str) -> str:
+        """The topic that operators' commands to a machine's alarm come from."""
+        return f"{ROOT}/{self.site}/{self.device}/{machine}/{COMMAND}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
@@ -73,6 +78,14 @@ def address_of(topic: str) -> Address | None:
         case [root, site, device, machine, ("score" | "state" | "alarm") as leaf] if root == ROOT:
             return Address(site=site, device=device, machine=machine, leaf=leaf)
     return None
+
+
+def is_command(topic: str) -> bool:
+    """Whether operators send commands there: of the contract, but nothing that a device says."""
+    match topic.split("/"):
+        case [root, _, _, _, leaf]:
+            return (root, leaf) == (ROOT, COMMAND)
+    return False
 
 
 def is_topic_name(name: str) -> bool:
@@ -146,13 +159,23 @@ class Messages:
         previous: MachineState | None,
         reason: str,
         alarm_id: str | None,
+        acknowledged_by: str | None = None,
+        muted_until_utc_s: float | None = None,
+        answer: CommandAnswer | None = None,
     ) -> OutgoingMessage:
-        """A machine's new state; previous is None after a start, alarm_id None while there is no alarm."""
+        """A machine's new state, new marks of its alarm, or the answer to a command.
+
+        previous is None after a start, alarm_id while there is no alarm, acknowledged_by while nobody has seen it,
+        muted_until_utc_s while the machine is not muted.
+        """
         payload = {
             "state": state.value,
             "previous": previous.value if previous else None,
             "reason": reason,
             "alarm_id": alarm_id,
+            "acknowledged_by": acknowledged_by,
+            "muted_until_utc": _iso_utc_or_none(muted_until_utc_s),
+            "command": _answer(answer),
         }
         return self._message(machine, "state", at, payload, retain=True)
 
@@ -165,6 +188,8 @@ class Messages:
             "score": round(event.score, 6),
             "peak_score": round(event.peak_score, 6),
             "threshold": round(event.threshold, 6),
+            "acknowledged_by": event.acknowledged_by,
+            "muted_until_utc": _iso_utc_or_none(event.muted_until_utc_s),
         }
         return self._message(machine, "alarm", at, payload, retain=False, message_id=event.alarm_id)
 
@@ -216,6 +241,16 @@ def payload_bytes(message: SpooledMessage, *, historical: bool) -> bytes:
     """A spooled message as it goes over the wire."""
     payload = {**message.payload, "historical": historical}
     return json.dumps(payload, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _answer(answer: CommandAnswer | None) -> dict[str, object] | None:
+    if answer is None:
+        return None
+    return {"id": answer.command_id, "accepted": answer.refused_because is None, "reason": answer.refused_because}
+
+
+def _iso_utc_or_none(utc_s: float | None) -> str | None:
+    return None if utc_s is None else _iso_utc(utc_s)
 
 
 def _iso_utc(utc_s: float) -> str:

@@ -150,6 +150,14 @@ class Comparison:
         return self.drift_sum / self.n_normal if self.n_normal else 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandAnswer:
+    """What became of an operator's command; refused_because is None where it was obeyed."""
+
+    command_id: str
+    refused_because: str | None
+
+
 Leaf: TypeAlias = Literal["score", "state", "alarm", "health"]
 
 

@@ -1,6 +1,7 @@
 """The picture of all devices: what is shown, what is dropped as a repeat, what is not understood."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -46,11 +47,11 @@ def score(value, machine="fan", seconds_ago=0.0):
     )
 
 
-def state(new, machine="fan"):
-    return MESSAGES.state(machine, at(), state=new, previous=None, reason="", alarm_id=None)
+def state(new, machine="fan", **marks):
+    return MESSAGES.state(machine, at(), state=new, previous=None, reason="", alarm_id=None, **marks)
 
 
-def alarm(kind, *, alarm_id="a1", began_s=NOW_S - 300.0, duration_s=42.0, machine="fan"):
+def alarm(kind, *, alarm_id="a1", began_s=NOW_S - 300.0, duration_s=42.0, machine="fan", **marks):
     event = AlarmEvent(
         kind=kind,
         alarm_id=alarm_id,
@@ -59,6 +60,7 @@ def alarm(kind, *, alarm_id="a1", began_s=NOW_S - 300.0, duration_s=42.0, machin
         score=2.0,
         peak_score=3.25,
         threshold=1.5,
+        **marks,
     )
     return MESSAGES.alarm(machine, at(), event)
 
@@ -106,6 +108,40 @@ def test_alarm_is_shown_once_from_new_to_end():
     lines = [line for line in text_of(board) if line and line[0].startswith("hall/orin/")]
     assert lines[0] == ["hall/orin/fan", "23:55:00", "5", "min", "42", "s", "3.25", "1.50"]
     assert len(lines) == 2
+
+
+def test_what_people_said_of_an_alarm_is_shown():
+    """Who has seen it, and that its machine is muted, until the next message says otherwise."""
+    board = Board()
+    device = Device(board)
+    device.say(alarm("update", acknowledged_by="anna [boss]", muted_until_utc_s=NOW_S + 60.0))
+    device.say(state(MachineState.ALARM, muted_until_utc_s=NOW_S + 60.0))
+    device.say(score(2.0))
+    assert any(line[-6:] == ["1.50", "seen", "by", "anna", "[boss],", "muted"] for line in text_of(board))
+    assert any(line[2:5] == ["fan", "alarm", "muted"] for line in text_of(board))
+    device.say(alarm("update", acknowledged_by="anna"))
+    device.say(state(MachineState.ALARM))
+    assert not any("muted" in line for line in text_of(board))
+
+
+def test_messages_without_marks_are_understood():
+    """A device with an older version has nothing to say of them."""
+    board = Board()
+    device = Device(board)
+    for message in (alarm("new"), state(MachineState.ALARM)):
+        older = {
+            key: value for key, value in message.payload.items() if key not in {"acknowledged_by", "muted_until_utc"}
+        }
+        device.say(replace(message, payload=older))
+    assert board.foreign == 0
+    assert any("goes" in line for line in text_of(board))
+
+
+def test_command_to_a_machine_is_no_message_of_a_device():
+    """Who watches everything hears commands too; they are not counted as something that is not understood."""
+    board = Board()
+    assert board.hear(TOPICS.command("fan"), b"{}") is None
+    assert board.foreign == 0
 
 
 def test_repeats_are_dropped_by_device_machine_and_number():

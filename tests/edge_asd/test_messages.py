@@ -14,9 +14,10 @@ from edge_asd.messages import (
     Topics,
     address_of,
     check_topic_name,
+    is_command,
     payload_bytes,
 )
-from edge_asd.types import AlarmEvent, MachineState, SpooledMessage
+from edge_asd.types import AlarmEvent, CommandAnswer, MachineState, SpooledMessage
 
 MODEL = ModelIdentity(name="bldc", version="1.2.0", sha256="5e" * 32)
 AT = Moment(utc_s=1_767_225_599.9994, monotonic_s=4711.12345, clock_synced=True)
@@ -55,6 +56,9 @@ def state():
         previous=MachineState.WARNING,
         reason="above the threshold for 10 s",
         alarm_id="a1",
+        acknowledged_by="anna",
+        muted_until_utc_s=1_767_229_200.0,
+        answer=CommandAnswer(command_id="c7", refused_because="it came before"),
     )
 
 
@@ -67,6 +71,8 @@ def alarm():
         score=2.5,
         peak_score=3.5,
         threshold=1.5,
+        acknowledged_by="anna",
+        muted_until_utc_s=1_767_229_200.0,
     )
     return MESSAGES.alarm("fan", AT, event)
 
@@ -92,13 +98,16 @@ FROZEN = {
     "state": (
         state,
         True,
-        """ "state": "alarm", "previous": "warning", "reason": "above the threshold for 10 s", "alarm_id": "a1" """,
+        """ "state": "alarm", "previous": "warning", "reason": "above the threshold for 10 s", "alarm_id": "a1",
+            "acknowledged_by": "anna", "muted_until_utc": "2026-01-01T01:00:00.000Z",
+            "command": {"id": "c7", "accepted": false, "reason": "it came before"} """,
     ),
     "alarm": (
         alarm,
         False,
         """ "id": "a1", "event": "update", "began_utc": "2025-12-31T23:58:20.000Z", "duration_s": 100.0,
-            "score": 2.5, "peak_score": 3.5, "threshold": 1.5 """,
+            "score": 2.5, "peak_score": 3.5, "threshold": 1.5,
+            "acknowledged_by": "anna", "muted_until_utc": "2026-01-01T01:00:00.000Z" """,
     ),
     "health": (
         health,
@@ -132,13 +141,14 @@ def test_every_field_is_documented(leaf):
 
 
 def test_topics_are_as_frozen():
-    """The five topics of the contract."""
+    """The topics of the contract."""
     topics = Topics(site="hall-2", device="orin-7")
     assert topics.availability == "edge_asd/hall-2/orin-7/availability"
     assert topics.of(None, "health") == "edge_asd/hall-2/orin-7/health"
     assert topics.of("fan", "score") == "edge_asd/hall-2/orin-7/fan/score"
     assert topics.of("fan", "state") == "edge_asd/hall-2/orin-7/fan/state"
     assert topics.of("fan", "alarm") == "edge_asd/hall-2/orin-7/fan/alarm"
+    assert topics.command("fan") == "edge_asd/hall-2/orin-7/fan/command"
 
 
 def test_topic_is_taken_apart_as_it_was_put_together():
@@ -150,6 +160,14 @@ def test_topic_is_taken_apart_as_it_was_put_together():
     assert address_of(topics.of("health", "score")).machine == "health"
     for foreign in ("edge_asd/hall-2/orin-7", "edge_asd/h/o/fan/volume", "other/h/o/health", "edge_asd/h/o/score"):
         assert address_of(foreign) is None
+
+
+def test_commands_are_told_from_what_devices_say():
+    """Who listens to everything hears commands too, which are no messages of a device."""
+    topics = Topics(site="hall-2", device="orin-7")
+    assert is_command(topics.command("fan"))
+    assert address_of(topics.command("fan")) is None
+    assert not any(map(is_command, (topics.of("fan", "alarm"), "other/h/o/fan/command", "edge_asd/h/o/command")))
 
 
 def test_each_message_has_an_id_of_its_own():
