@@ -21,6 +21,8 @@ class _Card:
     """A sound card as it is shown; takes_16_khz is None where it cannot be opened now."""
 
     name: str
+    alsa_id: str | None
+    usb_path: str | None
     channels: int
     native_rate_hz: int
     takes_16_khz: bool | None
@@ -33,8 +35,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "devices",
         help="list the sound cards that can record",
-        description="List the sound cards that can record, with the names that a configuration's `device` may hold (a "
-        "part of a name is enough), their channels and rates.",
+        description="List the sound cards that can record, with what a configuration's source may choose them by "
+        "(`device`: the name, of which a part is enough; `alsa_id`; `usb_path`), their channels and rates.",
     )
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
     parser.set_defaults(run=run)
@@ -54,11 +56,16 @@ def run(arguments: argparse.Namespace) -> int:
     if not cards:
         print("no sound card that can record; connect one, and see `arecord --list-devices`", file=sys.stderr)
         return 0
-    table = Table("name", "channels", "native rate", "16 kHz", box=None)
+    table = Table(box=None)
+    for whole in ("name", "alsa_id", "usb_path", "channels", "native rate"):
+        table.add_column(whole, no_wrap=True)
+    table.add_column("16 kHz")
     for card in cards:
         takes = {True: "directly", False: "resampled", None: card.trouble}[card.takes_16_khz]
         name = f"{card.name} (default)" if card.is_default else card.name
-        table.add_row(name, str(card.channels), f"{card.native_rate_hz} Hz", takes)
+        table.add_row(
+            name, card.alsa_id or "-", card.usb_path or "-", str(card.channels), f"{card.native_rate_hz} Hz", takes
+        )
     Console(markup=False, highlight=False).print(table)
     return 0
 
@@ -72,6 +79,8 @@ def _look_at(device: SoundDevice) -> _Card:
         trouble = str(error)
     return _Card(
         name=device.name,
+        alsa_id=device.alsa_id,
+        usb_path=device.usb_path,
         channels=device.channels,
         native_rate_hz=device.native_rate_hz,
         takes_16_khz=takes,

@@ -1,5 +1,6 @@
 """Blocks waiting to be scored: bounded, fair, and honest about what was dropped."""
 
+import itertools
 import threading
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_asd.inbox import Inbox
-from edge_asd.types import Block
+from edge_asd.types import Block, NoSound
 
 
 def block(n_samples: int, lost_samples: int = 0) -> Block:
@@ -29,6 +30,48 @@ def test_every_live_sample_is_heard_or_counted_as_lost(sizes: list[tuple[int, in
     assert sum(n + gap for n, gap in sizes) == heard + lost
     assert sum(gap for _, gap in sizes) + inbox.dropped_samples[0] == lost
     assert len(blocks) == 1 or heard <= max_samples
+
+
+def silence(number: int) -> NoSound:
+    return NoSound(since_monotonic_s=float(number), since_utc_s=0.0, reason="unplugged")
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, 50)), min_size=1, max_size=60), st.integers(1, 100))
+def test_silence_keeps_its_place_and_the_latest_is_never_dropped(steps: list[int | None], max_samples: int) -> None:
+    """News of silence (None) comes between the blocks it came between; what waits is bounded, and ends with the newest.
+
+    Every sample is heard or counted as lost, with silences among the blocks too.
+    """
+    inbox = Inbox(machines=1, max_samples=max_samples)
+    for number, step in enumerate(steps):
+        inbox.put(0, silence(number) if step is None else block(step), live=True)
+    taken = inbox.take(0)
+    assert taken is not None
+    _, heard = taken
+    news = [int(each.since_monotonic_s) for each in heard if isinstance(each, NoSound)]
+    assert news == sorted(news)
+    assert all(steps[number] is None for number in news)
+    assert (steps[-1] is None) == isinstance(heard[-1], NoSound)
+    assert not any(isinstance(one, NoSound) and isinstance(two, NoSound) for one, two in itertools.pairwise(heard))
+    blocks = [each for each in heard if isinstance(each, Block)]
+    total = sum(step for step in steps if step is not None)
+    assert sum(each.samples.size + each.lost_samples for each in blocks) == total
+    after = [sum(1 for step in steps[number:] if step is not None) for number in news]
+    assert after == [
+        sum(isinstance(each, Block) for each in heard[heard.index(n) :]) for n in heard if isinstance(n, NoSound)
+    ]
+
+
+def test_a_silence_that_is_over_goes_with_the_sound_before_it() -> None:
+    """When blocks ahead of a silence are dropped, and sound came back since, lost samples alone tell of it."""
+    inbox = Inbox(machines=1, max_samples=20)
+    for heard in (block(20), silence(1), block(15, lost_samples=100), block(10)):
+        inbox.put(0, heard, live=True)
+    taken = inbox.take(0)
+    assert taken is not None
+    (only,) = taken[1]
+    assert isinstance(only, Block)
+    assert (only.samples.size, only.lost_samples) == (10, 20 + 100 + 15)
 
 
 def test_machines_take_turns() -> None:
