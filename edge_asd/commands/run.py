@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
+import logging
 import signal
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from edge_asd.config import load_config
+from edge_asd.config import DeviceConfig, load_config
 from edge_asd.daemon import Daemon
+from edge_asd.errors import EdgeAsdError
 from edge_asd.log import configure_log
 from edge_asd.systemd import ServiceManager
+
+LOG = logging.getLogger(__name__)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -28,10 +34,24 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the daemon; 0 after a clean stop."""
+    """Run the daemon; 0 after a clean stop, else the exit code of what ended it, which the log says."""
     config = load_config(arguments.config)
     configure_log(level=config.log.level, log_format=config.log.format)
-    with Daemon(config, service=ServiceManager()) as daemon:
+    faulthandler.enable()  # a watchdog that is not fed ends in SIGABRT: the log then shows where every thread stood
+    try:
+        _serve(config)
+    except EdgeAsdError as error:
+        LOG.critical("%s", error)
+        return error.exit_code
+    except Exception:
+        LOG.critical("this is a bug, please report it", exc_info=True)
+        return EdgeAsdError.exit_code
+    return 0
+
+
+def _serve(config: DeviceConfig) -> None:
+    service = ServiceManager()
+    with closing(service), Daemon(config, service=service) as daemon:
 
         def stop(_signal: int, _frame: FrameType | None) -> None:
             daemon.request_stop()
@@ -43,4 +63,3 @@ def run(arguments: argparse.Namespace) -> int:
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGHUP, reload)
         daemon.run()
-    return 0
