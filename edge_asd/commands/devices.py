@@ -57,16 +57,17 @@ def run(arguments: argparse.Namespace) -> int:
         print("no sound card that can record; connect one, and see `arecord --list-devices`", file=sys.stderr)
         return 0
     table = Table(box=None)
-    for whole in ("name", "alsa_id", "usb_path", "channels", "native rate"):
-        table.add_column(whole, no_wrap=True)
-    table.add_column("16 kHz")
+    for heading in ("name", "alsa_id", "usb_path", "channels", "rate", "16 kHz"):
+        table.add_column(heading, no_wrap=True)
     for card in cards:
-        takes = {True: "directly", False: "resampled", None: card.trouble}[card.takes_16_khz]
+        takes = {True: "directly", False: "resampled", None: "see below"}[card.takes_16_khz]
         name = f"{card.name} (default)" if card.is_default else card.name
         table.add_row(
             name, card.alsa_id or "-", card.usb_path or "-", str(card.channels), f"{card.native_rate_hz} Hz", takes
         )
     Console(markup=False, highlight=False).print(table)
+    for trouble in (card.trouble for card in cards if card.trouble):
+        print(trouble)
     return 0
 
 
