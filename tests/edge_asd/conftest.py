@@ -12,6 +12,7 @@ from edge_asd.bundle import (
     GoldenTolerance,
     ModelDescription,
     ScorerSpec,
+    Threshold,
     Tolerance,
     tensor_specs,
     write_bundle,
@@ -194,9 +195,20 @@ def hand_network():
 
 @pytest.fixture
 def make_hand_bundle(tmp_path):
-    """A function that writes a bundle around the hand network; keywords alter its golden values or its ONNX model."""
+    """A function that writes a bundle around the hand network; keywords alter its golden values or its ONNX model.
 
-    def make(*, n_classes: int = 3, hears_wave: bool = True, onnx: bytes | None = None, **golden_changes):
+    threshold: of every class; without it no class has one.
+    """
+
+    def make(
+        *,
+        n_classes: int = 3,
+        hears_wave: bool = True,
+        onnx: bytes | None = None,
+        version: str = "1.0.0",
+        threshold: float | None = None,
+        **golden_changes,
+    ):
         network = replace(HandNetwork.draw(n_classes), hears_wave=hears_wave)
         random = np.random.default_rng(7)
         wave = (0.1 * random.standard_normal((2, SPEC.window_samples))).astype(np.float32)
@@ -209,21 +221,35 @@ def make_hand_bundle(tmp_path):
         golden = Golden(wave=wave, log_mel=log_mel, embedding=embedding, cosine=cosine, label=label, score=score)
         tolerance = Tolerance(min_embedding_cosine=0.9999, max_score_difference=0.01)
         inputs, outputs = tensor_specs(SPEC, n_classes)
+        classes = tuple(f"bldc/M{number}" for number in range(1, n_classes + 1))
+        thresholds = {}
+        if threshold is not None:
+            fitted = Threshold(
+                threshold=threshold,
+                target_false_alarms_per_day=1.0,
+                alpha=1e-4,
+                method="gamma",
+                n_clips=9,
+                n_clips_pooled=9,
+                extrapolated=True,
+                precision="int8",
+            )
+            thresholds = dict.fromkeys(classes, fitted)
         description = ModelDescription(
             name="hand",
-            version="1.0.0",
+            version=version,
             created_utc=datetime(2026, 1, 2, tzinfo=timezone.utc),
             feature_spec=SPEC,
             inputs=inputs,
             outputs=outputs,
-            classes=tuple(f"bldc/M{number}" for number in range(1, n_classes + 1)),
+            classes=classes,
             scorer=ScorerSpec(scale=30.0, margin=0.4),
-            thresholds={},
+            thresholds=thresholds,
             golden_tolerance=GoldenTolerance(max_log_mel_difference_db=1e-3, fp32=tolerance, int8=tolerance),
         )
         model = network.onnx() if onnx is None else onnx
         return write_bundle(
-            tmp_path / "hand-1.0.0.asd",
+            tmp_path / f"hand-{version}.asd",
             description,
             onnx_fp32=model,
             onnx_int8=model,
