@@ -102,6 +102,12 @@ def mel_filters(spec: FeatureSpec) -> NDArray[np.float64]:
     return filters
 
 
+def hann_window(spec: FeatureSpec) -> FloatArray:
+    """The STFT's periodic Hann window (n_fft,) float32."""
+    phase = 2.0 * np.pi * np.arange(spec.n_fft) / spec.n_fft
+    return (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
+
+
 # Slaney's scale: linear below 1 kHz (3 mels to 200 Hz), then 27 mels to a factor of 6.4.
 _BREAK_HZ, _BREAK_MEL, _HZ_PER_MEL = 1000.0, 15.0, 200.0 / 3.0
 _LOG_STEP = math.log(6.4) / 27.0
@@ -135,8 +141,7 @@ class _FrontEnd:
         first = -(-self.half // spec.hop_samples)
         last = max(first, (spec.window_samples - spec.n_fft + self.half) // spec.hop_samples + 1)
         self.inner_frames = (first, last)
-        phase = 2.0 * np.pi * np.arange(spec.n_fft) / spec.n_fft  # periodic Hann
-        self._taper = (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
+        self._taper = hann_window(spec)
         self._blocks = _mel_blocks(spec)
 
     def fill(self, log_mel: FloatArray, wave: FloatArray, start: int, stop: int) -> None:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
+from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from edge_asd.artifacts import Artifacts
 from edge_asd.bundle import Bundle, Precision
-from edge_asd.engine import Engine, open_engine
-from edge_asd.errors import BundleError
-from edge_asd.features import LogMelStream, log_mel_db
+from edge_asd.engine import Engine, Heard, Hop, WaveEngine, Workload, open_engine
+from edge_asd.errors import BundleError, EdgeAsdError, EngineError
 from edge_asd.score import MarginScorer
+from edge_asd.self_test import check_golden
 from edge_asd.types import FeatureSpec, Window
+from edge_asd.wave_engine import wave_engine_from
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,53 +50,47 @@ class Scored:
 class Ear:
     """Scores the successive windows of one machine as one class; it holds the front end's state between them."""
 
-    def __init__(self, *, engine: Engine, scorer: MarginScorer, class_index: int, spec: FeatureSpec) -> None:
-        self._engine = engine
-        self._scorer = scorer
-        self._class_index = class_index
-        self._front_end = LogMelStream(spec)
+    def __init__(self, pipeline: Pipeline, class_index: int) -> None:
+        self._pipeline = pipeline
+        self.class_index = class_index
+        self.stream: Any = None  # of the hearing that is in use; None until the first window, and after a takeover
 
     def score(self, window: Window) -> Scored:
-        """Score the machine's next window.
-
-        Audio or outputs that are not finite are no number in disguise: the score is NaN and `fault` says why.
-        """
-        began_s = time.perf_counter()
-        log_mel = self._front_end.log_mel_db(window.wave, window.fresh_samples)
-        features_done_s = time.perf_counter()
-        score, fault = math.nan, None
-        # Every sample is within a frame: NaN, infinity and what overflows float32 all show in the log-mel.
-        if not np.isfinite(log_mel).all():
-            fault = "the sound holds samples that are NaN, infinite or far beyond full scale"
-        else:
-            outputs = self._engine.infer(window.wave[np.newaxis], log_mel[np.newaxis])
-            if np.isfinite(outputs.cosine).all():
-                score = float(self._scorer.score(outputs.cosine, self._class_index)[0])
-            else:
-                fault = f"the {self._engine.name} engine gave outputs that are not finite for sound that is"
-        return Scored(
-            score=score,
-            fault=fault,
-            features_ms=1e3 * (features_done_s - began_s),
-            engine_ms=1e3 * (time.perf_counter() - features_done_s),
-        )
+        """Score the machine's next window; see `Pipeline.score`."""
+        return self._pipeline.score([(self, window)])[0]
 
 
 class Pipeline:
-    """One bundle on one engine, shared by all machines; a context manager that releases the engine."""
+    """One bundle on one engine, shared by all machines; a context manager that releases the engine.
 
-    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+    Args:
+        bundle: the verified model; not kept.
+        engine: runs its network.
+        take_over: opens another engine, of the same outputs, should this one fail while it runs; None where there is
+            none.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, *, take_over: Callable[[], Engine] | None = None) -> None:
         self._manifest = bundle.manifest
-        self._engine = engine
         scorer = bundle.manifest.scorer
         try:
             self._scorer = MarginScorer(scorer.scale, scorer.margin, n_classes=len(bundle.manifest.classes))
         except ValueError as error:
             raise BundleError(f"{bundle.path}: {error}") from error
         self._resources = ExitStack()
-        self._resources.enter_context(engine)
         # The front end's products are too small to share out, and BLAS threads would spin against the engine's.
         self._resources.enter_context(threadpool_limits(limits=1, user_api="blas"))
+        self._resources.callback(self._close_engine)
+        self._take_over = take_over
+        self._ears: WeakSet[Ear] = WeakSet()
+        self.engine_fault: str | None = None
+        self._use(engine)
+
+    def _use(self, engine: Engine) -> None:
+        self._engine = engine
+        self._wave_engine = wave_engine_from(engine, self.spec)
+        for ear in self._ears:
+            ear.stream = None
 
     @property
     def spec(self) -> FeatureSpec:
@@ -111,42 +113,69 @@ class Pipeline:
         Raises:
             BundleError: the bundle has no such class.
         """
-        return Ear(
-            engine=self._engine,
-            scorer=self._scorer,
-            class_index=self._manifest.class_index(class_name),
-            spec=self._manifest.feature_spec,
-        )
+        ear = Ear(self, self._manifest.class_index(class_name))
+        self._ears.add(ear)
+        return ear
 
-    def check_golden(self, bundle: Bundle) -> None:
-        """Run the bundle's golden windows through front end, engine and scorer.
+    @property
+    def max_batch(self) -> int:
+        """How many machines' windows are best scored at once."""
+        return self._wave_engine.max_batch
+
+    def score(self, windows: Sequence[tuple[Ear, Window]]) -> list[Scored]:
+        """Score the next window of each of up to `max_batch` different machines.
+
+        Audio or outputs that are not finite are no number in disguise: the score is NaN and `fault` says why.
+
+        Should the engine fail, the next one that works takes over, with a warning; `engine_fault` then says why.
 
         Raises:
-            BundleError: a result is further from the golden value than the bundle allows; the message has the numbers.
+            EngineError: the engine has failed, and there is no other.
         """
-        golden, allowed = bundle.golden, bundle.manifest.golden_tolerance
-        engine_allowed = allowed.int8 if self._engine.precision == "int8" else allowed.fp32
-        log_mel = log_mel_db(golden.wave, self.spec)
-        outputs = self._engine.infer(golden.wave, log_mel)
-        score = self._scorer.score(outputs.cosine, golden.label)
-        lengths = np.linalg.norm(outputs.embedding, axis=1) * np.linalg.norm(golden.embedding, axis=1)
-        log_mel_difference_db = float(np.abs(log_mel - golden.log_mel).max())
-        embedding_cosine = float(((outputs.embedding * golden.embedding).sum(axis=1) / lengths).min())
-        score_difference = float(np.abs(score - golden.score).max())
-        # Written so that NaN fails.
-        if not (
-            log_mel_difference_db <= allowed.max_log_mel_difference_db
-            and embedding_cosine >= engine_allowed.min_embedding_cosine
-            and score_difference <= engine_allowed.max_score_difference
-        ):
-            raise BundleError(
-                f"{bundle.path}: the self-test on its golden windows fails with {self.engine_name} {self.precision}: "
-                f"log-mel differs by {log_mel_difference_db:.2g} dB "
-                f"(expected at most {allowed.max_log_mel_difference_db:g}), "
-                f"embedding cosine {embedding_cosine:.5f} (at least {engine_allowed.min_embedding_cosine:g}), "
-                f"score differs by {score_difference:.3g} (at most {engine_allowed.max_score_difference:g}); "
-                "try another engine or precision, or export the bundle again"
-            )
+        try:
+            heard = self._heard(windows)
+        except EngineError as error:
+            self._replace_engine(error)
+            heard = self._heard(windows)
+        return [self._scored(ear, each) for (ear, _), each in zip(windows, heard, strict=True)]
+
+    def _close_engine(self) -> None:
+        self._engine.close()  # whichever runs then
+
+    def _heard(self, windows: Sequence[tuple[Ear, Window]]) -> list[Heard]:
+        hops = []
+        for ear, window in windows:
+            if ear.stream is None:
+                ear.stream = self._wave_engine.stream()
+            hops.append(Hop(stream=ear.stream, wave=window.wave, fresh_samples=window.fresh_samples))
+        size = self._wave_engine.max_batch
+        return [each for at in range(0, len(hops), size) for each in self._wave_engine.hear(hops[at : at + size])]
+
+    def _scored(self, ear: Ear, heard: Heard) -> Scored:
+        began_s = time.perf_counter()
+        score, fault = math.nan, None
+        if heard.outputs is None:
+            fault = "the sound holds samples that are NaN, infinite or far beyond full scale"
+        elif np.isfinite(heard.outputs.cosine).all():
+            score = float(self._scorer.score(heard.outputs.cosine, ear.class_index)[0])
+        else:
+            fault = f"the {self._engine.name} engine gave outputs that are not finite for sound that is"
+        scorer_ms = 1e3 * (time.perf_counter() - began_s)
+        return Scored(score=score, fault=fault, features_ms=heard.features_ms, engine_ms=heard.engine_ms + scorer_ms)
+
+    def _replace_engine(self, error: EngineError) -> None:
+        if self._take_over is None:
+            raise error
+        failed = self._engine.name
+        self._engine.close()
+        try:
+            engine = self._take_over()
+        except EdgeAsdError as refusal:
+            raise EngineError(f"the {failed} engine has failed: {error}; and no other takes over: {refusal}") from error
+        self._take_over = None
+        self._use(engine)
+        self.engine_fault = f"{failed} has failed ({error}); {engine.name} runs since"
+        LOG.warning("the %s engine has failed: %s; %s takes over until the next start", failed, error, engine.name)
 
     def close(self) -> None:
         """Release the engine; its ears are of no use from then on."""
@@ -162,27 +191,45 @@ class Pipeline:
 
 
 def open_pipeline(
-    bundle: Bundle, *, prefer: Sequence[str], precision: Precision, threads: int | None = None
+    bundle: Bundle,
+    *,
+    prefer: Sequence[str],
+    precision: Precision,
+    threads: int | None = None,
+    workload: Workload | None = None,
+    artifacts: Artifacts | None = None,
 ) -> Pipeline:
     """Open the first engine that works and make sure of its results with the bundle's golden windows.
 
     While the pipeline is open, BLAS computes with one thread in the whole process.
 
     Args:
-        bundle: the verified model; not kept.
+        bundle: the verified model; kept while an engine of the GPU runs and `prefer` names another behind it.
         prefer: engine names, best first.
         precision: of the network.
         threads: that the engine computes with; None or 0 is one for each core.
+        workload: what an engine that takes all its memory at the start must be ready for.
+        artifacts: keeps what takes long to build.
 
     Raises:
         UsageError: prefer is empty or names an engine that does not exist.
         UnavailableError: no engine works here.
         BundleError: the self-test fails, or the bundle's only class has no others to be compared with.
     """
-    pipeline = Pipeline(bundle, open_engine(bundle, prefer=prefer, precision=precision, threads=threads))
-    try:
-        pipeline.check_golden(bundle)
-    except BaseException:
-        pipeline.close()
-        raise
-    return pipeline
+
+    def opened(names: Sequence[str]) -> Engine:
+        engine = open_engine(
+            bundle, prefer=names, precision=precision, threads=threads, workload=workload, artifacts=artifacts
+        )
+        try:
+            check_golden(bundle, engine)
+        except BaseException:
+            engine.close()
+            raise
+        return engine
+
+    engine = opened(prefer)
+    others = list(prefer)[list(prefer).index(engine.name) + 1 :]
+    # What runs on the CPU has no fault of a GPU to be relieved from.
+    is_on_gpu = isinstance(engine, WaveEngine)
+    return Pipeline(bundle, engine, take_over=partial(opened, others) if others and is_on_gpu else None)

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from edge_asd.artifacts import Artifacts
 from edge_asd.bundle import Bundle, Precision
 from edge_asd.errors import UnavailableError, UsageError
 from edge_asd.types import EngineOutputs, FloatArray
 
-__all__ = ["ENGINE_NAMES", "Engine", "open_engine"]
+__all__ = ["ENGINE_NAMES", "Engine", "Heard", "Hop", "WaveEngine", "Workload", "open_engine"]
 
 LOG = logging.getLogger(__name__)
+StreamT = TypeVar("StreamT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What an engine that takes all its memory at the start must be ready for; more works, but slower.
+
+    n_machines: whose windows it keeps. hop_samples: the longest step from window to window.
+    """
+
+    n_machines: int = 1
+    hop_samples: int = 15_360
 
 
 class Engine(Protocol):
@@ -46,7 +60,67 @@ class Engine(Protocol):
     ) -> None: ...
 
 
-def open_engine(bundle: Bundle, *, prefer: Sequence[str], precision: Precision, threads: int | None = None) -> Engine:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hop(Generic[StreamT]):
+    """The next window of one machine.
+
+    stream: what `WaveEngine.stream` made for that machine. wave: (window_samples,) float32.
+    fresh_samples: how many of its newest samples the stream's window before did not hold.
+    """
+
+    stream: StreamT
+    wave: FloatArray
+    fresh_samples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What front end and network make of one hop.
+
+    outputs: of a batch of one; None where the log-mel is not finite, since the sound is not.
+    features_ms, engine_ms: wall time of the front end, 0 where it is a part of the engine, and of the network.
+    """
+
+    outputs: EngineOutputs | None
+    features_ms: float
+    engine_ms: float
+
+
+@runtime_checkable
+class WaveEngine(Protocol[StreamT]):
+    """Front end and network in one: an engine that brings its own front end is one, and gets waves alone."""
+
+    @property
+    def max_batch(self) -> int:
+        """How many machines' hops are best heard at once."""
+        ...
+
+    def stream(self) -> StreamT:
+        """A new machine's place for what the front end keeps from window to window."""
+        ...
+
+    def hear(self, hops: Sequence[Hop[StreamT]]) -> list[Heard]:
+        """Outputs of one hop each of up to `max_batch` different machines.
+
+        Raises:
+            EngineError: the engine can go on no more.
+        """
+        ...
+
+    def log_mel_db(self, wave: FloatArray) -> FloatArray:
+        """What this front end makes of one whole window (window_samples,): (n_mels, n_frames), for the self-test."""
+        ...
+
+
+def open_engine(
+    bundle: Bundle,
+    *,
+    prefer: Sequence[str],
+    precision: Precision,
+    threads: int | None = None,
+    workload: Workload | None = None,
+    artifacts: Artifacts | None = None,
+) -> Engine:
     """Open the first engine of `prefer` that runs the bundle's network; why others do not is logged.
 
     Args:
@@ -54,9 +128,12 @@ def open_engine(bundle: Bundle, *, prefer: Sequence[str], precision: Precision, 
         prefer: names out of ENGINE_NAMES, best first.
         precision: of the network.
         threads: that the engine computes with; None or 0 is one for each core.
+        workload: by default one machine at the default hop.
+        artifacts: keeps what takes long to build; None builds anew each time.
 
     Raises:
         UsageError: prefer is empty or names an engine that does not exist.
+        BundleError: the bundle has no network of that precision.
         UnavailableError: none of them works here; the message holds each one's reason.
     """
     strangers = [name for name in prefer if name not in _OPENERS]
@@ -65,14 +142,28 @@ def open_engine(bundle: Bundle, *, prefer: Sequence[str], precision: Precision, 
             f"engines to try are {', '.join(map(repr, prefer)) or 'none'}; expected one or more of "
             f"{', '.join(ENGINE_NAMES)}, best first"
         )
+    wanted = _Wanted(
+        bundle=bundle,
+        model=bundle.onnx_model(precision),
+        precision=precision,
+        threads=threads or 0,
+        workload=workload or Workload(),
+        artifacts=artifacts,
+    )
     reasons = []
-    for name in prefer:
+    for place, name in enumerate(prefer):
         try:
-            engine = _OPENERS[name](bundle.onnx_model(precision), precision, threads or 0)
-            _try_out(engine, bundle)
+            engine = _OPENERS[name](wanted)
+            try:
+                _try_out(engine, bundle)
+            except BaseException:
+                engine.close()
+                raise
         except Exception as error:  # noqa: BLE001 - whatever stops a foreign engine is a reason to try the next
             reasons.append(f"{name}: {_reason(error)}")
-            LOG.info("engine %s does not work here: %s", name, _reason(error))
+            is_last = place + 1 == len(prefer)
+            LOG.log(logging.INFO if is_last else logging.WARNING, "engine %s does not work here: %s%s", name,
+                    _reason(error), "" if is_last else f"; trying {prefer[place + 1]}")  # fmt: skip
             continue
         LOG.info("engine %s runs the %s network", name, precision)
         return engine
@@ -82,23 +173,44 @@ def open_engine(bundle: Bundle, *, prefer: Sequence[str], precision: Precision, 
     )
 
 
-def _open_tensorrt(model: bytes, precision: Precision, threads: int) -> Engine:  # noqa: ARG001 - one shape for all openers
-    raise UnavailableError("not supported by this version of edge-asd")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What an opener needs to know."""
+
+    bundle: Bundle
+    model: bytes
+    precision: Precision
+    threads: int
+    workload: Workload
+    artifacts: Artifacts | None
 
 
-def _open_openvino(model: bytes, precision: Precision, threads: int) -> Engine:
+def _open_tensorrt(wanted: _Wanted) -> Engine:
+    from edge_asd.engine.tensorrt import open_tensorrt  # noqa: PLC0415 - only where it is wanted
+
+    return open_tensorrt(
+        wanted.model,
+        wanted.bundle.manifest,
+        precision=wanted.precision,
+        n_machines=wanted.workload.n_machines,
+        hop_samples=wanted.workload.hop_samples,
+        artifacts=wanted.artifacts,
+    )
+
+
+def _open_openvino(wanted: _Wanted) -> Engine:
     from edge_asd.engine.openvino import OpenVinoEngine  # noqa: PLC0415 - the package may be absent, and is large
 
-    return OpenVinoEngine(model, precision=precision, threads=threads)
+    return OpenVinoEngine(wanted.model, precision=wanted.precision, threads=wanted.threads)
 
 
-def _open_onnxruntime(model: bytes, precision: Precision, threads: int) -> Engine:
+def _open_onnxruntime(wanted: _Wanted) -> Engine:
     from edge_asd.engine.onnxruntime import OnnxRuntimeEngine  # noqa: PLC0415 - the package may be absent, and is large
 
-    return OnnxRuntimeEngine(model, precision=precision, threads=threads)
+    return OnnxRuntimeEngine(wanted.model, precision=wanted.precision, threads=wanted.threads)
 
 
-_OPENERS: Mapping[str, Callable[[bytes, Precision, int], Engine]] = {
+_OPENERS: Mapping[str, Callable[[_Wanted], Engine]] = {
     "tensorrt": _open_tensorrt,
     "openvino": _open_openvino,
     "onnxruntime": _open_onnxruntime,

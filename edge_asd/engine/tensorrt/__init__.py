@@ -1,0 +1,192 @@
+"""A bundle's network in, the TensorRT engine of this GPU, built here or taken from the cache and verified, out."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edge_asd.artifacts import Artifacts, Key
+from edge_asd.bundle import Manifest, Precision, TensorSpec
+from edge_asd.cuda import Gpu, LogMelKernels, Nvrtc, log_mel_cubin
+from edge_asd.engine.tensorrt.build import BuildSettings, batch_sizes, build_engine
+from edge_asd.engine.tensorrt.contexts import ForeignEngineError, Network, deserialize
+from edge_asd.engine.tensorrt.engine import TensorRtEngine
+from edge_asd.engine.tensorrt.library import import_tensorrt, make_logger
+from edge_asd.engine.tensorrt.memory import Memory, Sizes
+from edge_asd.errors import UnavailableError
+
+__all__ = ["TensorRtEngine", "device_key", "open_tensorrt", "power_mode"]
+
+LOG = logging.getLogger(__name__)
+
+POWER_MODE_PATH = Path("/var/lib/nvpmodel/status")
+"""Where nvpmodel of a Jetson notes the mode, as `pmode:0002`."""
+
+
+def open_tensorrt(
+    model: bytes,
+    manifest: Manifest,
+    *,
+    precision: Precision,
+    n_machines: int,
+    hop_samples: int,
+    artifacts: Artifacts | None,
+) -> TensorRtEngine:
+    """Open the engine; the first time on a device it is built, which takes minutes.
+
+    Args:
+        model: serialized ONNX.
+        manifest: of the bundle that holds it.
+        precision: of that model.
+        n_machines: whose windows are heard in turn; they fill batches where several are due.
+        hop_samples: the longest step from window to window.
+        artifacts: keeps what was built; None builds anew each time.
+
+    Raises:
+        UnavailableError: there is no driver, GPU, TensorRT or NVRTC that serves, or it cannot build the network.
+        EngineError: the GPU cannot run it.
+    """
+    spec = manifest.feature_spec
+    gpu = Gpu()  # probes the driver: without one, TensorRT's objects may end the process
+    try:
+        trt = import_tensorrt()
+        logger = make_logger(trt)
+        runtime = trt.Runtime(logger)
+        cubin = log_mel_cubin(spec, gpu.architecture, artifacts, Nvrtc)
+        settings = BuildSettings(precision=precision, batch_sizes=batch_sizes(n_machines))
+        plans = _Plans(
+            trt,
+            logger,
+            model=model,
+            manifest=manifest,
+            settings=settings,
+            device=device_key(trt, gpu),
+            artifacts=artifacts,
+        )
+        engine = _deserialized(trt, runtime, gpu, plans, (*manifest.inputs, *manifest.outputs))
+        sizes = Sizes(
+            n_rows=settings.batch_sizes[-1],
+            n_rings=max(n_machines, settings.batch_sizes[-1]),
+            max_fresh=min(hop_samples, spec.window_samples),
+            n_classes=len(manifest.classes),
+        )
+        memory = Memory(gpu, spec, sizes)
+        return TensorRtEngine(
+            gpu,
+            spec,
+            precision=precision,
+            kernels=LogMelKernels(gpu, spec, cubin),
+            memory=memory,
+            network=Network(
+                trt,
+                runtime,
+                engine,
+                gpu,
+                batch_sizes=settings.batch_sizes,
+                addresses=memory.tensor_addresses(),
+            ),
+            n_rings=sizes.n_rings,
+        )
+    except BaseException:
+        gpu.close()
+        raise
+
+
+def _deserialized(trt: Any, runtime: Any, gpu: Gpu, plans: _Plans, tensors: Sequence[TensorSpec]) -> Any:
+    plan = plans.kept_or_built()
+    try:
+        return deserialize(trt, runtime, plan, tensors)
+    except ForeignEngineError as error:
+        free_bytes, _ = gpu.free_bytes()
+        if free_bytes < 2 * len(plan):  # that is why, and a new engine would fare no better
+            raise UnavailableError(
+                f"GPU memory is exhausted: {free_bytes / 1e6:.1f} MB are free for an engine of {len(plan) / 1e6:.1f} "
+                "MB; end other programs on the GPU"
+            ) from error
+        LOG.warning("%s; it is built again now", error)
+        return deserialize(trt, runtime, plans.built(), tensors)
+
+
+def device_key(trt: Any, gpu: Gpu) -> Key:
+    """What of this device an engine depends on."""
+    return {
+        "tensorrt": str(trt.__version__),
+        "gpu": f"{gpu.name} {gpu.architecture}",
+        "power_mode": power_mode(),
+    }
+
+
+def power_mode(path: Path | None = None) -> str:
+    """The Jetson's power mode, which decides what is fastest; `none` elsewhere."""
+    try:
+        return (path or POWER_MODE_PATH).read_text(encoding="ascii").strip() or "none"
+    except (OSError, UnicodeDecodeError):
+        return "none"
+
+
+class _Plans:
+    """One network's serialized engine: the kept one, or a new one."""
+
+    def __init__(
+        self,
+        trt: Any,
+        logger: Any,
+        *,
+        model: bytes,
+        manifest: Manifest,
+        settings: BuildSettings,
+        device: Key,
+        artifacts: Artifacts | None,
+    ) -> None:
+        self._trt, self._logger, self._model, self._inputs = trt, logger, model, manifest.inputs
+        self._settings, self._artifacts = settings, artifacts
+        self._timing_key: Key = device
+        self._key: Key = {
+            **device,
+            "model": f"{manifest.name} {manifest.version}",
+            "onnx_sha256": hashlib.sha256(model).hexdigest(),
+            "precision": settings.precision,
+            "settings": str(settings),
+        }
+
+    def kept_or_built(self) -> bytes:
+        """The kept engine where it verifies, or else a new one."""
+        if self._artifacts is None:
+            return self._build(None)
+        plan = self._artifacts.get("engine", self._key)
+        if plan is not None:
+            LOG.info(
+                "engine %s, sha256 %s", self._artifacts.path("engine", self._key), hashlib.sha256(plan).hexdigest()
+            )
+            return plan
+        with self._artifacts.locked():
+            # Another process may have built it while this one waited.
+            return self._artifacts.get("engine", self._key) or self._build(self._artifacts)
+
+    def built(self) -> bytes:
+        """A new one in place of the kept one."""
+        if self._artifacts is None:
+            return self._build(None)
+        with self._artifacts.locked():
+            return self._build(self._artifacts)
+
+    def _build(self, artifacts: Artifacts | None) -> bytes:
+        began_s = time.monotonic()
+        built = build_engine(
+            self._trt,
+            self._logger,
+            self._model,
+            self._inputs,
+            self._settings,
+            timings=artifacts.get("timing", self._timing_key) if artifacts else None,
+            say=LOG.info,
+        )
+        LOG.info("built in %.0f s, %.1f MB", time.monotonic() - began_s, len(built.plan) / 1e6)
+        if artifacts:
+            artifacts.put("timing", self._timing_key, built.timings)
+            artifacts.put("engine", self._key, built.plan)
+        return built.plan

@@ -1,0 +1,51 @@
+"""A bundle and an engine in, nothing out: or the numbers by which its golden windows come out wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edge_asd.bundle import Bundle
+from edge_asd.engine import Engine, Hop
+from edge_asd.errors import BundleError
+from edge_asd.score import MarginScorer
+from edge_asd.wave_engine import wave_engine_from
+
+
+def check_golden(bundle: Bundle, engine: Engine) -> None:
+    """Run the bundle's golden windows through front end, engine and scorer.
+
+    Raises:
+        BundleError: a result is further from the golden value than the bundle allows; the message has the numbers.
+        EngineError: the engine has failed.
+    """
+    manifest = bundle.manifest
+    try:
+        scorer = MarginScorer(manifest.scorer.scale, manifest.scorer.margin, n_classes=len(manifest.classes))
+    except ValueError as error:
+        raise BundleError(f"{bundle.path}: {error}") from error
+    wave_engine = wave_engine_from(engine, manifest.feature_spec)
+    golden, allowed = bundle.golden, bundle.manifest.golden_tolerance
+    engine_allowed = allowed.int8 if engine.precision == "int8" else allowed.fp32
+    log_mel = np.stack([wave_engine.log_mel_db(wave) for wave in golden.wave])
+    hops = [Hop(stream=wave_engine.stream(), wave=wave, fresh_samples=wave.size) for wave in golden.wave]
+    outputs = [wave_engine.hear([hop])[0].outputs for hop in hops]
+    embedding = np.concatenate([each.embedding for each in outputs if each])
+    score = scorer.score(np.concatenate([each.cosine for each in outputs if each]), golden.label)
+    lengths = np.linalg.norm(embedding, axis=1) * np.linalg.norm(golden.embedding, axis=1)
+    log_mel_difference_db = float(np.abs(log_mel - golden.log_mel).max())
+    embedding_cosine = float(((embedding * golden.embedding).sum(axis=1) / lengths).min())
+    score_difference = float(np.abs(score - golden.score).max())
+    # Written so that NaN fails.
+    if not (
+        log_mel_difference_db <= allowed.max_log_mel_difference_db
+        and embedding_cosine >= engine_allowed.min_embedding_cosine
+        and score_difference <= engine_allowed.max_score_difference
+    ):
+        raise BundleError(
+            f"{bundle.path}: the self-test on its golden windows fails with {engine.name} {engine.precision}: "
+            f"log-mel differs by {log_mel_difference_db:.2g} dB "
+            f"(expected at most {allowed.max_log_mel_difference_db:g}), "
+            f"embedding cosine {embedding_cosine:.5f} (at least {engine_allowed.min_embedding_cosine:g}), "
+            f"score differs by {score_difference:.3g} (at most {engine_allowed.max_score_difference:g}); "
+            "try another engine or precision, or export the bundle again"
+        )

@@ -1,0 +1,195 @@
+// TEST ONLY: a libcuda whose device is the CPU. It keeps the order of work as adversarially as CUDA allows: nothing that
+// was put on a stream happens before the stream is synchronised, a capture does nothing, a graph replays what was
+// captured. Every call is noted; calls can be told to fail.
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "cuda_on_cpu.h"
+#include LOGMEL_CU
+
+using Work = std::function<void()>;
+struct Stream {
+    std::vector<Work> queue;
+    bool capturing = false;
+    std::vector<Work> captured;
+};
+using Graph = std::vector<Work>;
+
+static std::string calls;
+static std::map<std::string, int> failures;
+static std::map<uintptr_t, size_t> allocations;
+static size_t free_bytes = size_t(8) << 30;
+static int driver_version = 12060;
+static int devices = 1;
+static bool backwards = false;
+static const char kRings = 0, kLogMel = 0;
+
+#define CALL(name)                                    \
+    calls += #name "\n";                              \
+    if (auto found = failures.find(#name); found != failures.end()) { \
+        const int code = found->second;               \
+        failures.erase(found);                        \
+        return code;                                  \
+    }
+
+static void put(Stream* stream, Work work) { (stream->capturing ? stream->captured : stream->queue).push_back(work); }
+
+static int allocate(uintptr_t* address, size_t bytes) {
+    if (bytes > free_bytes) return 2;  // CUDA_ERROR_OUT_OF_MEMORY
+    free_bytes -= bytes;
+    void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+    std::memset(memory, 0xff, bytes);  // NaN: what is read before it is written shows
+    *address = reinterpret_cast<uintptr_t>(memory);
+    allocations[*address] = bytes;
+    return 0;
+}
+
+static int release(uintptr_t address) {
+    auto found = allocations.find(address);
+    if (found == allocations.end()) return 1;  // CUDA_ERROR_INVALID_VALUE
+    free_bytes += found->second;
+    allocations.erase(found);
+    std::free(reinterpret_cast<void*>(address));
+    return 0;
+}
+
+extern "C" {
+// What the tests ask for and set.
+const char* fake_calls() { return calls.c_str(); }
+void fake_forget_calls() { calls.clear(); }
+void fake_fail(const char* name, int code) { failures[name] = code; }
+void fake_free_bytes(size_t bytes) { free_bytes = bytes; }
+void fake_driver_version(int version) { driver_version = version; }
+void fake_devices(int count) { devices = count; }
+void fake_backwards(int yes) { backwards = yes; }
+size_t fake_allocations() { return allocations.size(); }
+// Any other work for the stream, as TensorRT puts there.
+void fake_put(Stream* stream, void (*work)(int), int argument) {
+    put(stream, [=] { work(argument); });
+}
+
+int cuInit(unsigned) { CALL(cuInit) return devices ? 0 : 100; }  // CUDA_ERROR_NO_DEVICE
+int cuDriverGetVersion(int* version) { CALL(cuDriverGetVersion) *version = driver_version; return 0; }
+int cuDeviceGet(int* device, int ordinal) { CALL(cuDeviceGet) *device = ordinal; return ordinal < devices ? 0 : 101; }
+int cuDeviceGetName(char* name, int size, int) { CALL(cuDeviceGetName) std::snprintf(name, size, "Fake Orin"); return 0; }
+int cuDeviceGetAttribute(int* value, int attribute, int) {
+    CALL(cuDeviceGetAttribute)
+    *value = attribute == 75 ? 8 : 7;
+    return 0;
+}
+int cuDevicePrimaryCtxSetFlags_v2(int, unsigned) { CALL(cuDevicePrimaryCtxSetFlags_v2) return 0; }
+int cuDevicePrimaryCtxRetain(void** context, int) { CALL(cuDevicePrimaryCtxRetain) *context = &devices; return 0; }
+int cuDevicePrimaryCtxRelease_v2(int) { CALL(cuDevicePrimaryCtxRelease_v2) return 0; }
+int cuCtxSetCurrent(void*) { CALL(cuCtxSetCurrent) return 0; }
+int cuMemGetInfo_v2(size_t* free, size_t* total) {
+    CALL(cuMemGetInfo_v2)
+    *free = free_bytes;
+    *total = size_t(8) << 30;
+    return 0;
+}
+int cuMemAlloc_v2(uintptr_t* address, size_t bytes) { CALL(cuMemAlloc_v2) return allocate(address, bytes); }
+int cuMemFree_v2(uintptr_t address) { CALL(cuMemFree_v2) return release(address); }
+int cuMemHostAlloc(uintptr_t* address, size_t bytes, unsigned) { CALL(cuMemHostAlloc) return allocate(address, bytes); }
+int cuMemFreeHost(uintptr_t address) { CALL(cuMemFreeHost) return release(address); }
+int cuMemsetD8Async(uintptr_t address, unsigned char value, size_t bytes, Stream* stream) {
+    CALL(cuMemsetD8Async)
+    put(stream, [=] { std::memset(reinterpret_cast<void*>(address), value, bytes); });
+    return 0;
+}
+int cuMemcpyHtoDAsync_v2(uintptr_t to, const void* from, size_t bytes, Stream* stream) {
+    CALL(cuMemcpyHtoDAsync_v2)
+    put(stream, [=] { std::memcpy(reinterpret_cast<void*>(to), from, bytes); });
+    return 0;
+}
+int cuMemcpyDtoHAsync_v2(void* to, uintptr_t from, size_t bytes, Stream* stream) {
+    CALL(cuMemcpyDtoHAsync_v2)
+    put(stream, [=] { std::memcpy(to, reinterpret_cast<void*>(from), bytes); });
+    return 0;
+}
+int cuStreamCreate(Stream** stream, unsigned) { CALL(cuStreamCreate) *stream = new Stream; return 0; }
+int cuStreamDestroy_v2(Stream* stream) { CALL(cuStreamDestroy_v2) delete stream; return 0; }
+int cuStreamSynchronize(Stream* stream) {
+    CALL(cuStreamSynchronize)
+    if (stream->capturing) return 900;  // CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
+    for (auto& work : stream->queue) work();
+    stream->queue.clear();
+    return 0;
+}
+int cuStreamBeginCapture_v2(Stream* stream, int) {
+    CALL(cuStreamBeginCapture_v2)
+    stream->capturing = true;
+    stream->captured.clear();
+    return 0;
+}
+int cuStreamEndCapture(Stream* stream, Graph** graph) {
+    CALL(cuStreamEndCapture)
+    stream->capturing = false;
+    *graph = new Graph(stream->captured);
+    return 0;
+}
+int cuGraphInstantiateWithFlags(Graph** executable, Graph* graph, unsigned long long) {
+    CALL(cuGraphInstantiateWithFlags)
+    *executable = new Graph(*graph);
+    return 0;
+}
+int cuGraphDestroy(Graph* graph) { CALL(cuGraphDestroy) delete graph; return 0; }
+int cuGraphExecDestroy(Graph* graph) { CALL(cuGraphExecDestroy) delete graph; return 0; }
+int cuGraphLaunch(Graph* graph, Stream* stream) {
+    CALL(cuGraphLaunch)
+    stream->queue.insert(stream->queue.end(), graph->begin(), graph->end());
+    return 0;
+}
+int cuModuleLoadData(void** module, const void*) { CALL(cuModuleLoadData) *module = &devices; return 0; }
+int cuModuleUnload(void*) { CALL(cuModuleUnload) return 0; }
+int cuModuleGetFunction(const void** function, void*, const char* name) {
+    CALL(cuModuleGetFunction)
+    *function = nullptr;
+    if (!std::strcmp(name, "advance_rings")) *function = &kRings;
+    if (!std::strcmp(name, "log_mel_db")) *function = &kLogMel;
+    return *function ? 0 : 500;  // CUDA_ERROR_NOT_FOUND
+}
+int cuLaunchKernel(const void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                   unsigned, Stream* stream, void** p, void**) {
+    CALL(cuLaunchKernel)
+    const dim3 grid{gx, gy, gz}, block{bx, by, bz};
+    if (function == &kRings) {
+        auto rows = *(const Row**)p[0];
+        auto fresh = *(const float**)p[1];
+        auto max_fresh = *(int*)p[2];
+        auto rings = *(float**)p[3];
+        auto wave = *(float**)p[4];
+        auto not_finite = *(int**)p[5];
+        put(stream, [=] {
+            run_grid(grid, block, backwards, [=] { advance_rings(rows, fresh, max_fresh, rings, wave, not_finite); });
+        });
+    } else {
+        auto rows = *(const Row**)p[0];
+        auto wave = *(const float**)p[1], taper = *(const float**)p[2];
+        auto twiddle = *(const float2**)p[3];
+        auto mel_bin = *(const int**)p[4], mel_begin = *(const int**)p[5];
+        auto mel_weight = *(const float**)p[6];
+        auto log_mel = *(float**)p[7];
+        auto not_finite = *(int**)p[8];
+        put(stream, [=] {
+            run_grid(grid, block, backwards, [=] {
+                log_mel_db(rows, wave, taper, twiddle, mel_bin, mel_begin, mel_weight, log_mel, not_finite);
+            });
+        });
+    }
+    return 0;
+}
+int cuGetErrorName(int code, const char** name) {
+    static std::map<int, const char*> names{{1, "CUDA_ERROR_INVALID_VALUE"}, {2, "CUDA_ERROR_OUT_OF_MEMORY"},
+        {100, "CUDA_ERROR_NO_DEVICE"}, {500, "CUDA_ERROR_NOT_FOUND"}, {700, "CUDA_ERROR_ILLEGAL_ADDRESS"}};
+    auto found = names.find(code);
+    if (found == names.end()) return 1;
+    *name = found->second;
+    return 0;
+}
+int cuGetErrorString(int, const char** text) { *text = "as the fake was told"; return 0; }
+}
