@@ -15,6 +15,10 @@ CounterName: TypeAlias = Literal[
     "capture_overruns",
     "capture_restarts",
     "alarms_begun",
+    "commands_obeyed",
+    "commands_refused",
+    "commands_ignored",
+    "sensor_faults",
     "messages_published",
     "messages_dropped",
     "messages_unwritten",
@@ -42,6 +46,14 @@ COUNTERS: dict[CounterName, CounterKind] = {
     "capture_overruns": CounterKind(what="Times that the driver of a sound card lost sound."),
     "capture_restarts": CounterKind(what="Times that a sound card was opened again."),
     "alarms_begun": CounterKind(what="Alarms raised.", per_machine=True),
+    "commands_obeyed": CounterKind(what="Commands of operators that were obeyed.", per_machine=True),
+    "commands_refused": CounterKind(what="Commands of operators that were refused.", per_machine=True),
+    "commands_ignored": CounterKind(
+        what="Messages on command topics that were no commands, or too many.", per_machine=True
+    ),
+    "sensor_faults": CounterKind(
+        what="Times that the ear was found at fault, silence of its source included.", per_machine=True
+    ),
     "messages_published": CounterKind(what="Messages that the broker acknowledged."),
     "messages_dropped": CounterKind(what="Messages lost because the spool was full."),
     "messages_unwritten": CounterKind(what="Messages lost because the disk refused them."),

@@ -5,6 +5,7 @@ from edge_asd.config.load import check_classes, load_config
 from edge_asd.config.machine import AlarmConfig, ClipsSource, MachineConfig, SoundCardSource
 from edge_asd.config.models import ShadowConfig, TrustConfig
 from edge_asd.config.mqtt import MqttConfig
+from edge_asd.config.sensor import SensorConfig
 
 __all__ = [
     "AlarmConfig",
@@ -15,6 +16,7 @@ __all__ = [
     "MachineConfig",
     "MetricsConfig",
     "MqttConfig",
+    "SensorConfig",
     "ShadowConfig",
     "SoundCardSource",
     "SpoolConfig",

@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag, model_validat
 from pydantic_core import PydanticCustomError
 
 from edge_asd.config.part import Part
+from edge_asd.config.sensor import SensorConfig
 from edge_asd.config.values import (
     FAULT_OF_WHOLE,
     HOP_STEP_SAMPLES,
@@ -146,3 +147,4 @@ class MachineConfig(Part):
         description="Scores from here on are anomalous; null takes the bundle's threshold for this class.",
     )
     alarm: AlarmConfig = Field(default=AlarmConfig(), description="When its alarms begin, repeat and end.")
+    sensor: SensorConfig = Field(default=SensorConfig(), description="When its ear counts as at fault.")

@@ -116,9 +116,12 @@ class Hearing:
                 engine=self.engine,
                 counters=counters,
                 succession=self._succession,
+                state_dir=config.state_dir,
             )
             for machine in config.machines
         ]
+        for listener in self._listeners:
+            self._resources.callback(listener.close)
         self._inbox = Inbox(
             machines=len(self._listeners), max_samples=round(_INBOX_S * manifest.feature_spec.sample_rate_hz)
         )

@@ -15,7 +15,9 @@ FaultKind: TypeAlias = Literal[
     "not_finite", "silence", "stuck", "repeating", "dc", "clipping", "drop_outs", "muffled", "quieter"
 ]
 
-_SILENT_S = 2.0
+_STILL_S = 0.48
+"""Three slices: less than 5 % of a window, so that a silence is not told as drop-outs while it begins and ends."""
+
 _REPEATING_S = 1.0
 _SILENT_MEAN = 1e-3
 """Sound that stands still further from zero than this is not silent but stuck."""
@@ -86,7 +88,7 @@ def _standing_still(slices: Slices, limit_dbfs: float | None, slice_s: float) ->
         return None
     begin, end = _longest_run(slices.deviation <= 10.0 ** (limit_dbfs / 20.0))
     still_s = (end - begin) * slice_s
-    if still_s < _SILENT_S:
+    if still_s < _STILL_S - 1e-9:
         return None
     mean = float(slices.mean[begin:end].mean())
     if abs(mean) > _SILENT_MEAN:

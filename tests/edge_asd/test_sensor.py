@@ -104,7 +104,7 @@ def test_silence_is_told_within_seconds_and_until_it_has_left_the_window(name, b
     wave = sound(name, 40.0)
     noise = np.random.default_rng(1).standard_normal(at(8.0)) * 10 ** (level_dbfs / 20)
     wave[at(began_s) : at(began_s) + at(8.0)] = noise
-    assert_fault(hear(make_sensor(), wave), "silence", began_s=began_s, within_s=2.5, ended_s=began_s + 8.0)
+    assert_fault(hear(make_sensor(), wave), "silence", began_s=began_s, within_s=0.7, ended_s=began_s + 8.0)
 
 
 @FEW
@@ -113,7 +113,7 @@ def test_samples_that_stand_still_are_stuck(name, began_s, value, sign):
     """A value that does not change is stuck, not silent."""
     wave = sound(name, 40.0)
     wave[at(began_s) : at(began_s) + at(4.0)] = sign * value
-    assert_fault(hear(make_sensor(), wave, hop_samples=5_120), "stuck", began_s=began_s, within_s=2.5)
+    assert_fault(hear(make_sensor(), wave, hop_samples=5_120), "stuck", began_s=began_s, within_s=0.7)
 
 
 @FEW
@@ -157,7 +157,7 @@ def test_sound_that_is_cut_off_is_clipping(name, began_s, rms, full_scale):
 
 
 @FEW
-@given(name=clip_names, began_s=moments_s, hole_ms=st.floats(5.0, 400.0), seed=st.integers(0, 99))
+@given(name=clip_names, began_s=moments_s, hole_ms=st.floats(5.0, 300.0), seed=st.integers(0, 99))
 def test_holes_that_a_driver_filled_with_zeros_are_drop_outs(name, began_s, hole_ms, seed):
     """Holes of any length that together take a tenth of the sound."""
     wave = sound(name, 30.0)
@@ -242,6 +242,7 @@ def test_a_machine_that_is_switched_off_is_no_fault(name, level_dbfs, tilt):
     random = np.random.default_rng(3)
     spectrum = np.fft.rfft(random.standard_normal(at(20.0)))
     spectrum[1:] /= np.arange(1, len(spectrum)) ** tilt  # from white to brown
+    spectrum[: 20 * 20] = 0.0  # a microphone hears nothing below 20 Hz
     noise = np.fft.irfft(spectrum, at(20.0))
     noise *= 10 ** (level_dbfs / 20) / noise.std()
     wave = np.concatenate((sound(name, 20.0), np.round(noise * 2**15) / 2**15)).astype(np.float32)
