@@ -58,6 +58,7 @@ class Daemon:
         self._stalled: list[str] = []
         self._started_s = time.monotonic()
         self._health_due_s = 0.0
+        self._told_engine = ""
         self._pulse_due_s = 0.0
         self._pulse_s = min(_PULSE_S, (service.watchdog_s or 60.0) / 4)
 
@@ -101,7 +102,7 @@ class Daemon:
         while not self._stop.is_set() and not self._hearing.done:
             for messages in self._hearing.step(_POLL_S):
                 self._delivery.put(messages)
-                self._latest.note(messages)
+                self._latest.note(messages, time.monotonic())
             self._follow_reload()
             self._tell_health()
             self._pulse()
@@ -203,14 +204,16 @@ class Daemon:
 
     def _tell_health(self, *, now: bool = False) -> None:
         monotonic_s = time.monotonic()
-        if not now and monotonic_s < self._health_due_s:
+        engine = self._hearing.engine
+        if not now and monotonic_s < self._health_due_s and engine == self._told_engine:
             return
+        self._told_engine = engine
         self._health_due_s = monotonic_s + _HEALTH_EVERY_S
         clock = clock_state()
         message = self._hearing.messages.health(
             Moment(utc_s=time.time(), monotonic_s=monotonic_s, clock_synced=clock.synced),
             versions=software_versions(),
-            engine=self._hearing.engine,
+            engine=engine,
             uptime_s=monotonic_s - self._started_s,
             clock_max_error_ms=clock.max_error_ms,
             counters=self._counters.totals(),

@@ -74,7 +74,7 @@ def _machines(report: Report) -> Iterator[Metric]:
     score = _per_machine("score", "Latest anomaly score; higher is more anomalous.")
     threshold = _per_machine("score_threshold", "Scores from here on are anomalous.")
     latency = _per_machine("score_latency_seconds", "From the latest window to its score.")
-    age = _per_machine("score_age_seconds", "Time since the end of the window of the latest score.")
+    age = _per_machine("score_age_seconds", "Time since the latest score.")
     for machine in report.machines:
         states.add_metric([machine.name], {state.value: state.value == machine.state for state in MachineState})
         if machine.score is not None and machine.threshold is not None:

@@ -17,7 +17,10 @@ from edge_asd.types import OutgoingMessage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineReport:
-    """What was last said of one machine; None where nothing was yet. alarm_id is that of the alarm that goes on."""
+    """What was last said of one machine; None where nothing was yet.
+
+    alarm_id: of the alarm that goes on. scored_monotonic_s: when its latest score was there.
+    """
 
     name: str
     state: str | None = None
@@ -62,13 +65,13 @@ class LatestWords:
         self._lock = threading.Lock()
         self._machines: dict[str, MachineReport] = {}
 
-    def note(self, messages: Iterable[OutgoingMessage]) -> None:
-        """Takes messages in the order in which they are said."""
+    def note(self, messages: Iterable[OutgoingMessage], now_s: float) -> None:
+        """Takes messages in the order in which they are said, and the monotonic time at which they are."""
         with self._lock:
             for message in messages:
                 if message.machine is not None:
                     before = self._machines.get(message.machine, MachineReport(name=message.machine))
-                    self._machines[message.machine] = _with(before, message)
+                    self._machines[message.machine] = _with(before, message, now_s)
 
     def of(self, machines: Sequence[str]) -> tuple[MachineReport, ...]:
         """What was last said of these machines."""
@@ -76,7 +79,7 @@ class LatestWords:
             return tuple(self._machines.get(name, MachineReport(name=name)) for name in machines)
 
 
-def _with(before: MachineReport, message: OutgoingMessage) -> MachineReport:
+def _with(before: MachineReport, message: OutgoingMessage, now_s: float) -> MachineReport:
     said: Mapping[str, Any] = message.payload
     match message.leaf:
         case "score":
@@ -85,7 +88,7 @@ def _with(before: MachineReport, message: OutgoingMessage) -> MachineReport:
                 score=said["score"],
                 threshold=said["threshold"],
                 latency_ms=said["latency_ms"],
-                scored_monotonic_s=said["time_monotonic_s"],
+                scored_monotonic_s=now_s,
             )
         case "state":
             return replace(before, state=said["state"], reason=said["reason"], alarm_id=said["alarm_id"])
