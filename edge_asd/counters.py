@@ -15,6 +15,7 @@ CounterName: TypeAlias = Literal[
     "capture_overruns",
     "capture_restarts",
     "alarms_begun",
+    "engine_failures",
     "commands_obeyed",
     "commands_refused",
     "commands_ignored",
@@ -54,6 +55,7 @@ COUNTERS: dict[CounterName, CounterKind] = {
     "sensor_faults": CounterKind(
         what="Times that the ear was found at fault, silence of its source included.", per_machine=True
     ),
+    "engine_failures": CounterKind(what="Times that an engine failed while it ran, and another took over."),
     "messages_published": CounterKind(what="Messages that the broker acknowledged."),
     "messages_dropped": CounterKind(what="Messages lost because the spool was full."),
     "messages_unwritten": CounterKind(what="Messages lost because the disk refused them."),

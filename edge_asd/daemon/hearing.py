@@ -87,6 +87,11 @@ class Hearing:
         """Whether another model is to serve, or to be heard beside this one: hear afresh, then."""
         return self._succession.is_over
 
+    @property
+    def engine(self) -> str:
+        """What computes the scores now, as openvino-int8."""
+        return self._pipeline.engine
+
     def end(self) -> None:
         """Note that the process ends in order, ahead of `close`: any other end is held against an unproven model."""
         self._succession.end()
@@ -104,7 +109,8 @@ class Hearing:
         self._resources.callback(self._succession.close)
         bundle, pipeline = self._succession.serving.bundle, self._succession.serving.pipeline
         manifest = bundle.manifest
-        self.engine = f"{pipeline.engine_name}-{config.engine.precision}"
+        self._pipeline = pipeline
+        self._resources.callback(counters.watch("engine_failures", partial(getattr, pipeline, "engine_failures")))
         self.model = ModelIdentity(name=manifest.name, version=manifest.version, sha256=bundle.sha256)
         self.messages = Messages(model=self.model, boot_id=boot_id())
         self._listeners = [
@@ -113,7 +119,6 @@ class Hearing:
                 manifest=manifest,
                 pipeline=pipeline,
                 messages=self.messages,
-                engine=self.engine,
                 counters=counters,
                 succession=self._succession,
                 state_dir=config.state_dir,

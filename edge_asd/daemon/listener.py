@@ -33,7 +33,6 @@ class Listener:
         manifest: of the bundle, for the window's length and the threshold of its class.
         pipeline: scores its windows.
         messages: puts into words what is found.
-        engine: what messages call the engine.
         counters: of the daemon.
         succession: is told what the model made of each window.
         state_dir: of the device.
@@ -49,7 +48,6 @@ class Listener:
         manifest: Manifest,
         pipeline: Pipeline,
         messages: Messages,
-        engine: str,
         counters: Counters,
         succession: Succession,
         state_dir: Path,
@@ -58,7 +56,6 @@ class Listener:
         self.live = not isinstance(machine.source, ClipsSource)
         self.no_sound: NoSound | None = None  # while its source is silent
         self._messages = messages
-        self._engine = engine
         self._counters = counters
         self._succession = succession
         self._ear: Ear = pipeline.ear(machine.listens_to)
@@ -167,7 +164,7 @@ class Listener:
                     threshold=self._threshold,
                     coverage=window.coverage,
                     latency_ms=scored.latency_ms,
-                    engine=self._engine,
+                    engine=scored.engine,
                 )
             )
         for event in events:
