@@ -33,11 +33,13 @@ class Scored:
     """What the model says of one window.
 
     score: z, higher is more anomalous; NaN exactly where `fault` says why there is none.
+    engine: what computed it, as openvino-int8.
     features_ms, engine_ms: wall time of the front end, and of engine and scorer.
     """
 
     score: float
     fault: str | None
+    engine: str
     features_ms: float
     engine_ms: float
 
@@ -83,7 +85,7 @@ class Pipeline:
         self._resources.callback(self._close_engine)
         self._take_over = take_over
         self._ears: WeakSet[Ear] = WeakSet()
-        self.engine_fault: str | None = None
+        self.engine_failures = 0
         self._use(engine)
 
     def _use(self, engine: Engine) -> None:
@@ -107,6 +109,11 @@ class Pipeline:
         """Of the network that runs."""
         return self._engine.precision
 
+    @property
+    def engine(self) -> str:
+        """What computes the scores now, with its precision, as openvino-int8."""
+        return f"{self.engine_name}-{self.precision}"
+
     def ear(self, class_name: str) -> Ear:
         """A new ear that listens for one class, one for each machine.
 
@@ -127,7 +134,7 @@ class Pipeline:
 
         Audio or outputs that are not finite are no number in disguise: the score is NaN and `fault` says why.
 
-        Should the engine fail, the next one that works takes over, with a warning; `engine_fault` then says why.
+        Should the engine fail, the next one that works takes over, with a warning, and is counted.
 
         Raises:
             EngineError: the engine has failed, and there is no other.
@@ -161,7 +168,13 @@ class Pipeline:
         else:
             fault = f"the {self._engine.name} engine gave outputs that are not finite for sound that is"
         scorer_ms = 1e3 * (time.perf_counter() - began_s)
-        return Scored(score=score, fault=fault, features_ms=heard.features_ms, engine_ms=heard.engine_ms + scorer_ms)
+        return Scored(
+            score=score,
+            fault=fault,
+            engine=self.engine,
+            features_ms=heard.features_ms,
+            engine_ms=heard.engine_ms + scorer_ms,
+        )
 
     def _replace_engine(self, error: EngineError) -> None:
         if self._take_over is None:
@@ -174,7 +187,7 @@ class Pipeline:
             raise EngineError(f"the {failed} engine has failed: {error}; and no other takes over: {refusal}") from error
         self._take_over = None
         self._use(engine)
-        self.engine_fault = f"{failed} has failed ({error}); {engine.name} runs since"
+        self.engine_failures += 1
         LOG.warning("the %s engine has failed: %s; %s takes over until the next start", failed, error, engine.name)
 
     def close(self) -> None:

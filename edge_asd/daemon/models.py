@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_asd.artifacts import Artifacts
 from edge_asd.bundle import Bundle, PublicKey, Trust, open_bundle
 from edge_asd.bundle.slot_folder import SlotFolder
 from edge_asd.bundle.slots import MAX_UNCLEAN_ENDS, Record, Slot
 from edge_asd.config import DeviceConfig, check_classes
+from edge_asd.engine import Workload
 from edge_asd.errors import BundleError, ConfigError, UnavailableError, UsageError
 from edge_asd.pipeline import Pipeline, open_pipeline
 
@@ -236,7 +238,16 @@ def fitting_bundle(config: DeviceConfig, path: Path) -> Bundle:
 
 def _pipeline(config: DeviceConfig, bundle: Bundle) -> Pipeline:
     engine = config.engine
-    return open_pipeline(bundle, prefer=engine.prefer, precision=engine.precision, threads=engine.threads)
+    return open_pipeline(
+        bundle,
+        prefer=engine.prefer,
+        precision=engine.precision,
+        threads=engine.threads,
+        workload=Workload(
+            n_machines=len(config.machines), hop_samples=max(machine.hop_samples for machine in config.machines)
+        ),
+        artifacts=Artifacts(config.state_dir / "engines"),
+    )
 
 
 def _none_installed(config: DeviceConfig) -> str:
