@@ -130,7 +130,8 @@ class BrokerSettings:
                 f"{error}; check host and port, and that a broker listens there that speaks MQTT {self.protocol}, "
                 f"{'with' if self.tls else 'without'} TLS"
             )
-        return f"{error}; check host and port, and whether the broker runs"
+        certificate = ", and whether it trusts this client's certificate, where it asks for one" if self.tls else ""
+        return f"{error}; check host and port, and whether the broker runs{certificate}"
 
     def why_refused(self, reason: ReasonCode) -> str:
         """What the broker answered to the login, and what to do."""

@@ -47,13 +47,22 @@ class Mosquitto:
     """A Mosquitto of its own: nothing of the machine's is touched.
 
     `start` begins it (again, on the same port), `stop` ends it in order, `kill` at once, `freeze` lets it hang. It
-    keeps what it holds over a `stop` where persistent, else it forgets everything.
+    keeps what it holds over a `stop` where persistent, else it forgets everything. A `config`, which listens on `port`,
+    takes the place of all that.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, folder: Path, *, accounts: dict[str, str] | None = None, persistent: bool = False):
-        self.port = free_port()
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        accounts: dict[str, str] | None = None,
+        persistent: bool = False,
+        config: str | None = None,
+        port: int | None = None,
+    ):
+        self.port = port or free_port()
         self._process = None
         self._config = folder / f"mosquitto-{self.port}.conf"
         self._log = folder / f"mosquitto-{self.port}.log"
@@ -69,7 +78,7 @@ class Mosquitto:
             lines += ["allow_anonymous false", f"password_file {passwords}"]
         else:
             lines += ["allow_anonymous true"]
-        self._config.write_text("\n".join(lines) + "\n")
+        self._config.write_text(config or "\n".join(lines) + "\n")
 
     @property
     def url(self):

@@ -21,7 +21,7 @@ from rich.text import Text
 from edge_asd.commands.broker_options import add_broker_options, wanted
 from edge_asd.errors import UnavailableError, UsageError
 from edge_asd.ledger import Account, Ledger
-from edge_asd.messages import address_of
+from edge_asd.messages import address_of, is_command
 from edge_asd.subscription import Subscription
 
 _STEP_S = 0.25
@@ -95,7 +95,7 @@ class _Audit:
     def hear(self, topic: str, payload: object, *, retained: bool) -> None:
         """Takes in one message, decoded; what is not of the contract is counted."""
         address = address_of(topic)
-        if address is not None and address.leaf == "availability":
+        if is_command(topic) or (address is not None and address.leaf == "availability"):
             return
         try:
             if address is None or not isinstance(payload, dict):
