@@ -52,7 +52,8 @@ class Recorder:
     """One process that records one card; it is gone at the end of the context.
 
     Args:
-        request: what to record, into which ring. patience: when to take it for hung.
+        choice: the card. n_channels: how many of it are needed, the first ones. rate_hz: what is asked for; the card
+        may refuse it. patience: when to take the process for hung.
 
     Raises:
         SoundLost: the process cannot be started.
@@ -65,30 +66,22 @@ class Recorder:
         self._news = b""  # the beginning of a line
         self._failure: str | None = None
         self._opened: tuple[Opened, RingReader] | None = None
-        self._ring = RingHandle.create()
-        request = Request(
-            choice=choice, n_channels=n_channels, rate_hz=rate_hz, ring=self._ring, parent_pid=os.getpid()
-        )
         try:
-            self.process = subprocess.Popen(  # noqa: S603 - Python itself, with our own module
-                [sys.executable, "-m", "edge_asd.capture.child", request.to_json()],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                pass_fds=(self._ring.memory, self._ring.filled, self._ring.free),
-                cwd="/",  # Python looks for modules where it is started
+            self._ring = RingHandle.create()
+        except OSError as error:
+            raise SoundLost(f"there is no room for the sound of {choice} ({error})") from error
+        try:
+            self.process = _start(
+                Request(choice=choice, n_channels=n_channels, rate_hz=rate_hz, ring=self._ring, parent_pid=os.getpid())
             )
         except OSError as error:
             self._ring.close()
             raise SoundLost(f"the process that records {choice} cannot be started ({error})") from error
-        self._stdin, self._stdout, self._stderr = map(
-            _pipe, (self.process.stdin, self.process.stdout, self.process.stderr)
-        )
+        self._pipes = tuple(map(_pipe, (self.process.stdin, self.process.stdout, self.process.stderr)))
         self._awaited = "started", patience.start_s
         self._heard_of_s = time.monotonic()
         self._poll = select.poll()  # select cannot do with descriptors above 1023
-        for descriptor in (self._ring.filled, self._stdout.fileno(), self._stderr.fileno()):
+        for descriptor in (self._ring.filled, *(pipe.fileno() for pipe in self._pipes[1:])):
             os.set_blocking(descriptor, False)
             self._poll.register(descriptor, select.POLLIN)
 
@@ -99,8 +92,8 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.kill()
-        for end in (self._stdin, self._stdout, self._stderr):
-            end.close()
+        for pipe in self._pipes:
+            pipe.close()
         if self._opened is not None:
             self._opened[1].close()
         self._ring.close()
@@ -143,8 +136,9 @@ class Recorder:
 
     def _read_news(self) -> bool:
         """Take in what the process tells; False when it is gone."""
-        self._words = (self._words + (self._stderr.read() or b""))[-_WORDS_BYTES:]
-        news = self._stdout.read()
+        _, stdout, stderr = self._pipes
+        self._words = (self._words + (stderr.read() or b""))[-_WORDS_BYTES:]
+        news = stdout.read()
         if news is None:
             return True
         *lines, self._news = (self._news + news).split(b"\n")
@@ -171,6 +165,19 @@ class Recorder:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         words = self._words.decode(errors="replace").strip()
         return f"the process that records {self._choice} {how}" + (f": {words.splitlines()[-1]}" if words else "")
+
+
+def _start(request: Request) -> subprocess.Popen[bytes]:
+    ring = request.ring
+    return subprocess.Popen(  # noqa: S603 - Python itself, with our own module
+        [sys.executable, "-m", "edge_asd.capture.child", request.to_json()],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        pass_fds=(ring.memory, ring.filled, ring.free),
+        cwd="/",  # Python looks for modules where it is started
+    )
 
 
 def _pipe(end: object) -> io.FileIO:

@@ -29,6 +29,10 @@ _STEADY_SAMPLES = 10 * SAMPLE_RATE_HZ
 """After so much sound the next back-off starts from the beginning."""
 
 
+_MAX_REASONS = 5
+"""How many reasons of one silence are told, each once: what fails in turns is no news."""
+
+
 class SoundCard:
     """A live source: records the wanted channels of one sound card, in a process that is started again when it fails.
 
@@ -56,10 +60,10 @@ class SoundCard:
         self._heard_samples = 0  # since the start
         self._until_s = self._until_utc_s = 0.0  # end of the latest block, or the start
         self._broken = False  # whether something is missing ahead of the next block
-        self._no_sound: NoSound | None = None  # while there is none
+        self._told: list[str] = []  # why there is no sound, while there is none
 
     def __iter__(self) -> Iterator[tuple[Block, ...] | NoSound]:
-        """Yield one block per wanted channel until `close`; when sound stops, or the reason changes, yield why."""
+        """Yield one block per wanted channel until `close`; when sound stops, and for a further reason, yield why."""
         self._until_s, self._until_utc_s = time.monotonic(), time.time()
         failures = 0
         while not self._closed.is_set():
@@ -70,12 +74,10 @@ class SoundCard:
                 if self._closed.is_set():
                     return
                 self._broken = True
-                if self._no_sound is None or self._no_sound.reason != str(lost):
+                if str(lost) not in self._told and len(self._told) < _MAX_REASONS:
+                    self._told.append(str(lost))
                     LOG.warning("%s: no sound: %s", self.name, lost)
-                    self._no_sound = NoSound(
-                        since_monotonic_s=self._until_s, since_utc_s=self._until_utc_s, reason=str(lost)
-                    )
-                    yield self._no_sound
+                    yield NoSound(since_monotonic_s=self._until_s, since_utc_s=self._until_utc_s, reason=str(lost))
             failures = 0 if self._heard_samples - heard_before >= _STEADY_SAMPLES else failures + 1
             if not self._closed.wait(_BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)]):
                 self.restarts += 1
@@ -114,7 +116,7 @@ class SoundCard:
             lost_samples = max(1, round((began_s - self._until_s) * SAMPLE_RATE_HZ))
             blocks = tuple(replace(block, lost_samples=lost_samples) for block in blocks)
             LOG.info("%s: heard again after %.1f s", self.name, began_s - self._until_s)
-            self._no_sound = None
+            self._told = []
         self._until_s, self._until_utc_s = first.end_monotonic_s, first.end_utc_s
         self._heard_samples += first.samples.size
         self.lost_samples += blocks[0].lost_samples

@@ -34,7 +34,7 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[tuple[Block, ...] | NoSound]:
         """Yield one block per wanted channel, in the order asked for; ends with the recordings or by `close`.
 
-        When a card falls silent, is not there or the reason for it changes, say so once; it is tried again and again,
+        When a card falls silent or is not there, say why, and each further reason once; it is tried again and again,
         and the block after it says how much is missing.
 
         Raises:

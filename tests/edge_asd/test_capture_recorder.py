@@ -20,7 +20,7 @@ import pytest
 from edge_asd.capture import sound_card as sound_card_module
 from edge_asd.capture.clips import SAMPLE_RATE_HZ
 from edge_asd.capture.devices import CardChoice
-from edge_asd.capture.recorder import Patience
+from edge_asd.capture.recorder import Patience, Recorder
 from edge_asd.capture.sound_card import SoundCard
 from edge_asd.types import NoSound
 
@@ -200,6 +200,23 @@ def test_a_reason_that_changes_is_told(plan, open_card):
     gone = next(heard)
     assert "no sound card is called 'fake'" in gone.reason
     assert gone.since_monotonic_s == ended.since_monotonic_s
+    plan(starting="fail")
+    assert "cannot be opened" in next(heard).reason
+
+
+def test_reasons_that_alternate_are_told_once_each(plan, open_card, monkeypatch):
+    """A card that fails in one way after another does not fill the site with news: each once, and only so many."""
+    monkeypatch.setattr(sound_card_module, "_MAX_REASONS", 3)
+    names = iter(["a", "b", "a", "c", "d"])
+
+    class InTurns(Recorder):
+        def __init__(self, *arguments, **settings):
+            plan(name=next(names, "fake"))
+            super().__init__(*arguments, **settings)
+
+    monkeypatch.setattr(sound_card_module, "Recorder", InTurns)
+    news, _ = until(iter(open_card()), is_block)
+    assert [re.search("one of '(.)'", each.reason)[1] for each in news] == ["a", "b", "c"]
 
 
 def test_a_killed_process_is_replaced(open_card):
@@ -247,7 +264,11 @@ def test_a_process_that_cannot_be_killed_is_not_multiplied(open_card, monkeypatc
 
 
 def test_closing_frees_the_card_and_ends_the_iteration(open_card):
-    """A close from another thread: the process is gone when it returns, and the reader ends without any more news."""
+    """A close from another thread: the process is gone when it returns, and the reader ends without any more news.
+
+    No descriptor stays open.
+    """
+    descriptors = set(Path("/proc/self/fd").iterdir())
     card = open_card()
     heard = iter(card)
     next(heard)
@@ -257,6 +278,7 @@ def test_closing_frees_the_card_and_ends_the_iteration(open_card):
     closer.join()
     assert recorders() == []
     card.close()
+    assert set(Path("/proc/self/fd").iterdir()) <= descriptors
 
 
 @pytest.mark.slow
