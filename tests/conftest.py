@@ -1,17 +1,17 @@
 """For all tests: hypothesis without deadlines; Mosquitto and PulseAudio as processes, amqtt, subscribers."""
 
 import asyncio
-import ctypes.util
+import contextlib
 import json
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ import paho.mqtt.client as paho
 import pytest
 from hypothesis import HealthCheck, settings
 from paho.mqtt.enums import CallbackAPIVersion
+
+from benchmarks.sound_server import PulseAudio, missing
 
 # A busy machine is slow, not wrong.
 settings.register_profile("busy-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -146,89 +148,11 @@ def mosquitto(make_mosquitto):
     return broker
 
 
-class PulseAudio:
-    """A PulseAudio of its own whose null sink's monitor is the sound card `plant mic`, in two channels.
-
-    `start` begins it (again), `stop` ends it in order, `kill` at once, `freeze` lets it hang. The environment of this
-    process leads to it while it is in use.
-    """
-
-    def __init__(self, folder: Path):
-        self._folder = folder
-        self._runtime = Path(tempfile.mkdtemp(prefix="edge-asd-pulse-"))  # a socket's path must be short
-        self._process = None
-        (folder / "alsa.conf").write_text(
-            '</usr/share/alsa/alsa.conf>\npcm."plant mic" { type pulse device "plant.monitor" }\n'
-            'pcm."silent mic" { type pulse device "nowhere.monitor" }\n'
-        )
-        self.environment = {
-            "HOME": str(folder),
-            "XDG_RUNTIME_DIR": str(self._runtime),
-            "PULSE_RUNTIME_PATH": str(self._runtime / "pulse"),
-            "ALSA_CONFIG_PATH": str(folder / "alsa.conf"),
-        }
-
-    def start(self):
-        """Starts it and waits until it answers."""
-        options = "-n --daemonize=no --system=false --exit-idle-time=-1 --use-pid-file=no --log-target=stderr"
-        modules = (
-            "module-native-protocol-unix",
-            "module-null-sink sink_name=plant rate=48000 channels=2 format=float32le",
-        )
-        command = ["pulseaudio", *options.split(), *(f"--load={module}" for module in modules)]
-        environment = {**os.environ, **self.environment}
-        with (self._folder / "pulse.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stderr=log, env=environment)
-        for _ in range(200):
-            if subprocess.run(["pactl", "info"], capture_output=True, check=False, env=environment).returncode == 0:
-                return
-            time.sleep(0.05)
-        raise RuntimeError(f"PulseAudio does not answer:\n{(self._folder / 'pulse.log').read_text()}")
-
-    def stop(self):
-        """Ends it as a service manager would."""
-        self._end(subprocess.Popen.terminate)
-
-    def kill(self):
-        """Ends it at once."""
-        self._end(subprocess.Popen.kill)
-
-    def freeze(self):
-        """Lets it hang."""
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self):
-        """Lets it go on."""
-        self._process.send_signal(signal.SIGCONT)
-
-    def close(self):
-        """Ends it and removes what it left."""
-        self.kill()
-        shutil.rmtree(self._runtime)
-
-    def _end(self, how):
-        if self._process is not None:
-            how(self._process)
-            self._process.wait(10)
-            self._process = None
-
-
-def pulse_is_missing():
-    """Names of what a recording from a sound server needs and this machine lacks."""
-    needed = {
-        "PortAudio (libportaudio2)": ctypes.util.find_library("portaudio"),
-        "pulseaudio": shutil.which("pulseaudio"),
-        "paplay (pulseaudio-utils)": shutil.which("paplay"),
-        "ALSA's pulse plugin (libasound2-plugins)": any(Path("/usr/lib").glob("*/alsa-lib/*pcm_pulse.so")),
-    }
-    return [name for name, is_there in needed.items() if not is_there]
-
-
 @pytest.fixture(scope="module")
 def pulse(tmp_path_factory):
     """A running PulseAudio: start(), stop(), kill(), freeze(), thaw()."""
-    if missing := pulse_is_missing():
-        pytest.skip(f"not installed: {', '.join(missing)}")
+    if lacking := missing():
+        pytest.skip(f"not installed: {', '.join(lacking)}")
     server = PulseAudio(tmp_path_factory.mktemp("pulse"))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
@@ -236,6 +160,71 @@ def pulse(tmp_path_factory):
         server.start()
         yield server
         server.close()
+
+
+class Relay:
+    """Passes TCP connections on to a port of this machine, and cuts them in the midst of what a client sends.
+
+    cut_after: bytes from a client after which its connection is reset, one number a connection; later ones are whole.
+    """
+
+    def __init__(self, there: int, *, host: str = "127.0.0.1", cut_after: Sequence[int] = ()):
+        self.host = host
+        self.cuts = 0
+        self._there = there
+        self._cut_after = list(cut_after)
+        self._listener = socket.create_server((host, 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self):
+        """Takes no more connections."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _serve(self):
+        while True:
+            try:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._there))
+            except OSError:
+                return
+            limit = self._cut_after.pop(0) if self._cut_after else None
+            threading.Thread(target=self._pass, args=(near, far, limit), daemon=True).start()
+            threading.Thread(target=self._pass, args=(far, near, None), daemon=True).start()
+
+    def _pass(self, source, target, limit):
+        try:
+            while data := source.recv(4096):
+                if limit is not None and len(data) >= limit:
+                    target.sendall(data[:limit])
+                    self.cuts += 1
+                    for side in (source, target):
+                        side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, no end
+                    return
+                limit = limit and limit - len(data)
+                target.sendall(data)
+        except OSError:
+            return
+        finally:
+            for side in (source, target):
+                with contextlib.suppress(OSError):
+                    side.shutdown(socket.SHUT_RDWR)
+                side.close()
+
+
+@pytest.fixture
+def make_relay():
+    """A function that makes a Relay to a port."""
+    made = []
+
+    def make(there, **how):
+        made.append(Relay(there, **how))
+        return made[-1]
+
+    yield make
+    for relay in made:
+        relay.close()
 
 
 class AmqttBroker:
