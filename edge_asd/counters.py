@@ -49,9 +49,7 @@ COUNTERS: dict[CounterName, CounterKind] = {
     "alarms_begun": CounterKind(what="Alarms raised.", per_machine=True),
     "commands_obeyed": CounterKind(what="Commands of operators that were obeyed.", per_machine=True),
     "commands_refused": CounterKind(what="Commands of operators that were refused.", per_machine=True),
-    "commands_ignored": CounterKind(
-        what="Messages on command topics that were no commands, or too many.", per_machine=True
-    ),
+    "commands_ignored": CounterKind(what="Messages on command topics that were no commands of a machine, or too many."),
     "sensor_faults": CounterKind(
         what="Times that the ear was found at fault, silence of its source included.", per_machine=True
     ),

@@ -6,7 +6,7 @@ import json
 import logging
 import queue
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
@@ -168,15 +168,11 @@ class CommandInbox:
     What is no command, and what comes while too many wait, is ignored, counted and logged.
 
     Args:
-        topics: where commands come from, each with its machine.
-        ignored: is called with the machine for each that is ignored; in the publisher's thread.
+        ignored: is called for each that is ignored, in the publisher's thread.
         monotonic_s: the clock.
     """
 
-    def __init__(
-        self, topics: Mapping[str, str], *, ignored: Callable[[str], None], monotonic_s: Callable[[], float]
-    ) -> None:
-        self._topics = dict(topics)
+    def __init__(self, *, ignored: Callable[[], None], monotonic_s: Callable[[], float]) -> None:
         self._ignored = ignored
         self._monotonic_s = monotonic_s
         self._waiting: queue.Queue[ReceivedCommand] = queue.Queue(_WAITING)
@@ -184,19 +180,19 @@ class CommandInbox:
         self._allowed_at_s = monotonic_s()
 
     def receive(self, received: Received) -> None:
-        """Take in a message; the publisher calls it."""
-        machine = self._topics[received.topic]
+        """Take in a message of a machine's command topic; the publisher calls it."""
+        machine = received.topic.split("/")[-2]
         if not received.payload:
             return  # how a retained message is taken back
         try:
             command = parse_command(received.payload)
             self._waiting.put_nowait(ReceivedCommand(machine=machine, command=command, retained=received.retained))
         except ValueError as error:
-            LOG.warning("%s: ignored what is no command: %s; see docs/mqtt.md for the format", machine, error)
-            self._ignored(machine)
+            LOG.warning("ignored what is no command: %s; see docs/mqtt.md for the format", error)
+            self._ignored()
         except queue.Full:
-            LOG.warning("%s: ignored a command, as %d wait already", machine, _WAITING)
-            self._ignored(machine)
+            LOG.warning("ignored a command: %d wait already", _WAITING)
+            self._ignored()
 
     def take(self) -> Iterator[ReceivedCommand]:
         """Yield what waits, as far as 2 a second are not exceeded: each answer is a message and a disk write."""

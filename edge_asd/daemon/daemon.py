@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from types import TracebackType
@@ -23,6 +24,7 @@ from edge_asd.health import clock_state, software_versions
 from edge_asd.log import configure_log
 from edge_asd.messages import Moment
 from edge_asd.systemd import ServiceManager
+from edge_asd.types import OutgoingMessage
 
 LOG = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class Daemon:
         with ExitStack() as opened:
             self._hearing = opened.enter_context(closing(Hearing(self._config, counters=self._counters)))
             self._delivery = opened.enter_context(closing(Delivery(self._config, counters=self._counters)))
+            self._hearing.restore(self._delivery.records)
             self._endpoint = self._open_endpoint()
             opened.pop_all()
         return self
@@ -101,8 +104,10 @@ class Daemon:
         self._service.ready()
         while not self._stop.is_set() and not self._hearing.done:
             for messages in self._hearing.step(_POLL_S):
-                self._delivery.put(messages)
-                self._latest.note(messages, time.monotonic())
+                self._say(messages)
+            for received in self._delivery.commands():
+                now = Moment(utc_s=time.time(), monotonic_s=time.monotonic(), clock_synced=clock_state().synced)
+                self._say(self._hearing.obey(received, now))
             self._follow_reload()
             self._tell_health()
             self._pulse()
@@ -129,6 +134,10 @@ class Daemon:
             counts=tuple(self._counters.counts()),
             troubles=troubles_of(machines=machines, broker=broker, spool=spool, stalled=self._stalled),
         )
+
+    def _say(self, messages: Sequence[OutgoingMessage]) -> None:
+        self._delivery.put(messages, records=self._hearing.records)
+        self._latest.note(messages, time.monotonic())
 
     def _follow_reload(self) -> None:
         """Begin what was asked for or other models call for, and end it when it is ready; hearing goes on meanwhile."""
@@ -163,6 +172,7 @@ class Daemon:
         if new.hearing is not None:
             self._hearing.close()
             self._hearing, self._progress = new.hearing, Progress()
+            self._hearing.restore(self._delivery.records)
             self._hearing.start()
         else:
             self._hearing.adjust(new.config)

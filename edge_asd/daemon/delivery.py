@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from edge_asd.config import DeviceConfig
 from edge_asd.counters import Counters
 from edge_asd.messages import Topics
 from edge_asd.mqtt import Publisher, PublisherStatus
+from edge_asd.operator_commands import CommandInbox, ReceivedCommand
 from edge_asd.outbox import Outbox, SpoolStatus
 from edge_asd.types import OutgoingMessage
 
@@ -30,7 +33,11 @@ class Delivery:
             max_age_s=config.spool.max_age_h * 3_600.0,
         )
         self._resources.callback(self._outbox.close)
-        self._publisher = Publisher(settings, topics=Topics(site=config.site, device=config.device), spool=self._outbox)
+        topics = Topics(site=config.site, device=config.device)
+        self._commands = CommandInbox(ignored=partial(counters.add, "commands_ignored"), monotonic_s=time.monotonic)
+        self._publisher = Publisher(
+            settings, topics=topics, spool=self._outbox, subscriptions={topics.command("+"): self._commands.receive}
+        )
         for end in (
             counters.watch("messages_dropped", lambda: self.spool.dropped),
             counters.watch("messages_unwritten", lambda: self.spool.unwritten),
@@ -50,9 +57,18 @@ class Delivery:
         """Whether the broker is there, and what went to it."""
         return self._publisher.status()
 
-    def put(self, messages: Sequence[OutgoingMessage]) -> None:
-        """Commit messages; when this returns they survive a power cut, and will be delivered."""
-        self._outbox.put_many(messages)
+    @property
+    def records(self) -> dict[str, bytes]:
+        """What this run or the one before has put to be known."""
+        return self._outbox.records()
+
+    def commands(self) -> Iterator[ReceivedCommand]:
+        """Yield what operators asked for meanwhile."""
+        return self._commands.take()
+
+    def put(self, messages: Sequence[OutgoingMessage], *, records: Mapping[str, bytes | None] | None = None) -> None:
+        """Commit messages with what the next run has to know; from then on both survive a power cut."""
+        self._outbox.put_many(messages, records=records)
         self._publisher.notify()
 
     def close(self, *, drain_s: float = 10.0) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -18,7 +18,8 @@ from edge_asd.daemon.succession import Succession
 from edge_asd.errors import EdgeAsdError, UnavailableError
 from edge_asd.health import boot_id
 from edge_asd.inbox import Inbox
-from edge_asd.messages import Messages, ModelIdentity
+from edge_asd.messages import Messages, ModelIdentity, Moment
+from edge_asd.operator_commands import ReceivedCommand
 from edge_asd.types import Block, NoSound, OutgoingMessage
 
 LOG = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Hearing:
 
     def __init__(self, config: DeviceConfig, *, counters: Counters) -> None:
         self.failure: EdgeAsdError | None = None
+        self._counters = counters
         self._resources = ExitStack()
         self._captures: list[threading.Thread] = []
         self._live: list[Source] = []
@@ -81,6 +83,25 @@ class Hearing:
         reasons = set(self._silent_at_start.values())
         if len(self._silent_at_start) == len(self._listeners) and None not in reasons:
             self.failure = UnavailableError("; ".join(sorted(filter(None, reasons))))
+
+    @property
+    def records(self) -> dict[str, bytes | None]:
+        """What the next run has to know of all machines; to be committed with each step's messages."""
+        return {name: record for listener in self._listeners for name, record in listener.records.items()}
+
+    def restore(self, records: Mapping[str, bytes]) -> None:
+        """Go on with the alarms of the run before, or of what was heard by before; ahead of `start`."""
+        for listener in self._listeners:
+            listener.restore(records)
+
+    def obey(self, received: ReceivedCommand, at: Moment) -> list[OutgoingMessage]:
+        """Do what an operator asks of a machine, or refuse it; nothing is said of a machine that is not heard."""
+        for listener in self._listeners:
+            if listener.name == received.machine:
+                return listener.obey(received, at)
+        LOG.warning("ignored a command to %r: no such machine is listened to", received.machine)
+        self._counters.add("commands_ignored")
+        return []
 
     @property
     def is_outdated(self) -> bool:

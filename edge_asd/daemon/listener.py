@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from edge_asd.alarm import Alarm, AlarmSettings
-from edge_asd.alarm_memory import AlarmMemory
+from edge_asd.alarm import AlarmSettings
 from edge_asd.bundle import Manifest
 from edge_asd.config import ClipsSource, MachineConfig
 from edge_asd.counters import Counters
 from edge_asd.daemon.ear_health import EarHealth
+from edge_asd.daemon.machine_alarm import MachineAlarm
 from edge_asd.daemon.succession import Succession
-from edge_asd.health import boot_id, clock_state
+from edge_asd.health import clock_state
 from edge_asd.messages import Messages, Moment
+from edge_asd.operator_commands import ReceivedCommand
 from edge_asd.pipeline import Ear, Pipeline
-from edge_asd.sensor import FaultKind, SensorFault
+from edge_asd.sensor import SensorFault
 from edge_asd.shadow import Judged
 from edge_asd.types import Block, MachineState, NoSound, OutgoingMessage, Window
 from edge_asd.window import Windower, newest
@@ -62,16 +63,27 @@ class Listener:
         self._manifest = manifest
         self._windower = Windower(manifest.feature_spec, machine.hop_samples)
         self._health = EarHealth(machine, spec=manifest.feature_spec, state_dir=state_dir)
-        self._threshold, self._alarm = self._limits(machine, memory=None)
-        self._state: MachineState | None = None
-        self._fault: FaultKind | None = None  # that was told
-        self._alarm_id: str | None = None
+        settings, threshold = self._limits(machine)
+        self._alarm = MachineAlarm(machine.name, settings, threshold, messages=messages, counters=counters)
 
     def adjust(self, machine: MachineConfig) -> None:
         """Go on with another threshold and other alarm settings; windows and an alarm that goes on stay."""
-        self._threshold, self._alarm = self._limits(machine, memory=self._alarm.memory)
+        self._alarm.adjust(*self._limits(machine))
 
-    def _limits(self, machine: MachineConfig, *, memory: AlarmMemory | None) -> tuple[float, Alarm]:
+    @property
+    def records(self) -> dict[str, bytes | None]:
+        """What the next run has to know, by name; to be committed with the messages."""
+        return self._alarm.records
+
+    def restore(self, records: Mapping[str, bytes]) -> None:
+        """Go on where the run before, or the listener before, ended."""
+        self._alarm.restore(records)
+
+    def obey(self, received: ReceivedCommand, at: Moment) -> list[OutgoingMessage]:
+        """Do what an operator asks for, or refuse it; what is to be said of it."""
+        return self._alarm.obey(received, at)
+
+    def _limits(self, machine: MachineConfig) -> tuple[AlarmSettings, float]:
         threshold = machine.threshold
         if threshold is None:
             threshold = self._manifest.threshold(machine.listens_to).threshold
@@ -81,7 +93,7 @@ class Listener:
             deadband=machine.alarm.deadband,
             re_alarm_s=machine.alarm.re_alarm_s,
         )
-        return threshold, Alarm(machine.name, settings, threshold, boot_id=boot_id(), memory=memory)
+        return settings, threshold
 
     def close(self) -> None:
         """Keep what was learned of the machine."""
@@ -121,38 +133,27 @@ class Listener:
     def _silence(self, no_sound: NoSound) -> list[OutgoingMessage]:
         self.no_sound = no_sound
         self._health.restart()
-        self._alarm.interrupt()
         at = Moment(
             utc_s=no_sound.since_utc_s, monotonic_s=no_sound.since_monotonic_s, clock_synced=clock_state().synced
         )
         reason = f"no sound: {no_sound.reason}"
-        return [self._change(at, MachineState.SENSOR_FAULT, reason)]
+        return self._alarm.interrupt(at, reason=reason, fault=reason)
 
     def _return(self, block: Block) -> list[OutgoingMessage]:
         self.no_sound = None
         at = Moment(utc_s=block.end_utc_s, monotonic_s=block.end_monotonic_s, clock_synced=clock_state().synced)
-        return [self._change(at, MachineState.LEARNING, "sound is back; the next score takes a whole window")]
+        return self._alarm.resume(at, reason="sound is back; the next score takes a whole window")
 
     def _interrupt(self, block: Block, fault: SensorFault) -> list[OutgoingMessage]:
-        self._alarm.interrupt()
-        self._fault = fault.kind
         at = Moment(utc_s=block.end_utc_s, monotonic_s=block.end_monotonic_s, clock_synced=clock_state().synced)
-        return [self._change(at, MachineState.SENSOR_FAULT, fault.reason)]
-
-    def _change(self, at: Moment, state: MachineState, reason: str) -> OutgoingMessage:
-        previous, self._state = self._state, state
-        if state is MachineState.SENSOR_FAULT and previous is not state:
-            self._counters.add("sensor_faults", machine=self.name)
-        return self._messages.state(
-            self.name, at, state=state, previous=previous, reason=reason, alarm_id=self._alarm_id
-        )
+        return self._alarm.interrupt(at, reason=fault.reason, fault=fault.kind)
 
     def _judge(self, window: Window) -> list[OutgoingMessage]:
         scored = self._ear.score(window)
         self._counters.add("windows_scored", machine=self.name)
         fault = self._health.judge(window)
         score = scored.score if fault is None else math.nan
-        events = self._alarm.update(score, window.end_monotonic_s, window.end_utc_s, after_gap=window.lost_samples > 0)
+        events = self._alarm.update(score, window)
         at = Moment(utc_s=window.end_utc_s, monotonic_s=window.end_monotonic_s, clock_synced=clock_state().synced)
         messages: list[OutgoingMessage] = []
         if math.isfinite(score):
@@ -161,30 +162,20 @@ class Listener:
                     self.name,
                     at,
                     score=score,
-                    threshold=self._threshold,
+                    threshold=self._alarm.threshold,
                     coverage=window.coverage,
                     latency_ms=scored.latency_ms,
                     engine=scored.engine,
                 )
             )
-        for event in events:
-            self._alarm_id = None if event.kind == "end" else event.alarm_id
-            messages.append(self._messages.alarm(self.name, at, event))
-            if event.kind == "new":
-                self._counters.add("alarms_begun", machine=self.name)
-                LOG.warning("%s: alarm %s, score %.2f, threshold %.2f", self.name, event.alarm_id, event.score,
-                            event.threshold)  # fmt: skip
-        kind = fault.kind if fault is not None else None
-        if (self._alarm.state, kind) != (self._state, self._fault):
-            self._fault = kind
-            reason = fault.reason if fault is not None else scored.fault
-            reason = reason or f"score {score:.2f}, threshold {self._threshold:.2f}"
-            messages.append(self._change(at, self._alarm.state, reason))
+        reason = fault.reason if fault is not None else scored.fault
+        reason = reason or f"score {score:.2f}, threshold {self._alarm.threshold:.2f}"
+        messages += self._alarm.tell(at, events, reason=reason, fault=None if fault is None else fault.kind)
         self._tell_succession(window, score)
         return messages
 
     def _tell_succession(self, window: Window, score: float) -> None:
         judged = None
         if self._alarm.state is not MachineState.SENSOR_FAULT:
-            judged = Judged(score=score, threshold=self._threshold, alarm=self._alarm.state is MachineState.ALARM)
+            judged = Judged(score=score, threshold=self._alarm.threshold, alarm=self._alarm.state is MachineState.ALARM)
         self._succession.hear(self.name, window, judged)

@@ -55,6 +55,11 @@ class MachineAlarm:
         self._told: _Told | None = None
 
     @property
+    def state(self) -> MachineState:
+        """What the scores so far say."""
+        return self._alarm.state
+
+    @property
     def threshold(self) -> float:
         """What scores are compared with."""
         return self._threshold
@@ -167,6 +172,8 @@ class MachineAlarm:
 
     def _say_state(self, at: Moment, now: _Told, reason: str, answer: CommandAnswer | None = None) -> OutgoingMessage:
         before, self._told = self._told, now
+        if now.state is MachineState.SENSOR_FAULT and (before is None or before.state is not now.state):
+            self._counters.add("sensor_faults", machine=self._machine)
         return self._messages.state(
             self._machine,
             at,
