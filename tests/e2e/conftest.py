@@ -43,10 +43,14 @@ class Device:
         """The first machine, to be changed ahead of the start."""
         return self.config["machines"][0]
 
-    def start(self, broker_url: str) -> subprocess.Popen:
-        """Begin to run the daemon."""
+    def write(self, broker_url: str) -> None:
+        """Write the configuration, for commands ahead of the start."""
         self.config["mqtt"] = {**self.config.get("mqtt", {}), "url": broker_url}
         self.path.write_text(yaml.safe_dump(self.config))
+
+    def start(self, broker_url: str) -> subprocess.Popen:
+        """Begin to run the daemon."""
+        self.write(broker_url)
         command = [sys.executable, "-m", "edge_asd.cli", "run", "--config", str(self.path)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.processes.append(process)
