@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +108,7 @@ def tested_model(config: DeviceConfig, path: Path) -> Iterator[Model]:
         UnavailableError: no engine runs it.
     """
     bundle = fitting_bundle(config, path)
-    with _pipeline(config, bundle) as pipeline:
+    with pipeline_from_config(config, bundle) as pipeline:
         yield Model(bundle=bundle, pipeline=pipeline)
 
 
@@ -122,7 +122,7 @@ def open_serving(config: DeviceConfig) -> Model:
     """
     if config.bundle is not None:
         bundle = fitting_bundle(config, config.bundle)
-        return Model(bundle=bundle, pipeline=_pipeline(config, bundle))
+        return Model(bundle=bundle, pipeline=pipeline_from_config(config, bundle))
     slots = slot_folder(config)
     if slots.read().serving is None:
         raise BundleError(_none_installed(config))
@@ -207,7 +207,7 @@ def _fall_back(slots: SlotFolder, why: str) -> Record:
 
 def _slot_model(config: DeviceConfig, slots: SlotFolder, slot: Slot) -> Model:
     bundle = _slot_bundle(config, slots, slot)
-    return Model(bundle=bundle, pipeline=_pipeline(config, bundle), slot=slot)
+    return Model(bundle=bundle, pipeline=pipeline_from_config(config, bundle), slot=slot)
 
 
 def _slot_bundle(config: DeviceConfig, slots: SlotFolder, slot: Slot) -> Bundle:
@@ -236,17 +236,28 @@ def fitting_bundle(config: DeviceConfig, path: Path) -> Bundle:
     return bundle
 
 
-def _pipeline(config: DeviceConfig, bundle: Bundle) -> Pipeline:
+def artifacts_from_config(config: DeviceConfig) -> Artifacts:
+    """Where this device keeps what it builds."""
+    return Artifacts(config.state_dir / "engines")
+
+
+def pipeline_from_config(config: DeviceConfig, bundle: Bundle, *, prefer: Sequence[str] | None = None) -> Pipeline:
+    """The bundle on the engine that the configuration, or `prefer`, names first of those that work.
+
+    Raises:
+        UnavailableError: no engine works here.
+        BundleError: the self-test fails.
+    """
     engine = config.engine
     return open_pipeline(
         bundle,
-        prefer=engine.prefer,
+        prefer=prefer or engine.prefer,
         precision=engine.precision,
         threads=engine.threads,
         workload=Workload(
             n_machines=len(config.machines), hop_samples=max(machine.hop_samples for machine in config.machines)
         ),
-        artifacts=Artifacts(config.state_dir / "engines"),
+        artifacts=artifacts_from_config(config),
     )
 
 
