@@ -19,7 +19,7 @@ from edge_asd.engine.tensorrt.library import import_tensorrt, make_logger
 from edge_asd.engine.tensorrt.memory import Memory, Sizes
 from edge_asd.errors import UnavailableError
 
-__all__ = ["TensorRtEngine", "device_key", "open_tensorrt", "power_mode"]
+__all__ = ["TensorRtEngine", "device_key_here", "open_tensorrt", "power_mode"]
 
 LOG = logging.getLogger(__name__)
 
@@ -118,6 +118,16 @@ def device_key(trt: Any, gpu: Gpu) -> Key:
         "gpu": f"{gpu.name} {gpu.architecture}",
         "power_mode": power_mode(),
     }
+
+
+def device_key_here() -> Key:
+    """`device_key` of this machine.
+
+    Raises:
+        UnavailableError: there is no driver, GPU or TensorRT that serves.
+    """
+    with Gpu() as gpu:
+        return device_key(import_tensorrt(), gpu)
 
 
 def power_mode(path: Path | None = None) -> str:
