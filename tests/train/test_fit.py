@@ -38,8 +38,9 @@ def test_run_leaves_everything_and_scores_what_it_held_out(tones, tmp_path, caps
     assert sorted(sides) == ["anomaly"] + ["held_out"] * 2 + ["train"] * 4 + ["validation"] * 2
     assert np.isfinite(checkpoint.metrics["tone/a held_out highest score"])
     assert {"command.txt", "metrics.csv", "metrics.json", "scores.csv"} <= {path.name for path in run.iterdir()}
-    assert evaluate.main([str(run), str(tones), "--csv", str(tmp_path / "scores.csv")]) == 0
-    assert (tmp_path / "scores.csv").read_text() == (run / "scores.csv").read_text()
+    assert evaluate.main([str(run), str(tones), "--out", str(tmp_path / "report")]) == 0
+    evaluated = json.loads((tmp_path / "report" / "metrics.json").read_text())["runs"]["run"]
+    assert evaluated[0]["figures"]["auc"]["value"] == checkpoint.metrics["tone/a AUC"]
 
 
 def test_same_seed_gives_the_same_weights(tones, tmp_path):
