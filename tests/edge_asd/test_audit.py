@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -154,3 +155,73 @@ def test_stopped_audit_gives_its_result(mosquitto):
     out, _ = process.communicate(timeout=20)
     assert process.returncode == 0
     assert json.loads(out)["messages"] == 2
+
+
+PUBLISH_FOREVER = """
+import sys, time
+from pathlib import Path
+from edge_asd.broker import BrokerSettings
+from edge_asd.messages import Messages, ModelIdentity, Moment, Topics
+from edge_asd.mqtt import Publisher
+from edge_asd.outbox import Outbox
+outbox = Outbox(Path(sys.argv[1]), max_bytes=200_000)
+messages = Messages(model=ModelIdentity(name="bldc", version="1", sha256="0" * 64), boot_id="b" * 36)
+settings = BrokerSettings(host="127.0.0.1", port=int(sys.argv[2]), client_id="orin")
+publisher = Publisher(settings, topics=Topics(site="hall", device="orin"), spool=outbox)
+publisher.start()
+number = 0
+while number < int(sys.argv[3]):
+    at = Moment(utc_s=time.time(), monotonic_s=time.monotonic(), clock_synced=True)
+    burst = [
+        messages.score(machine, at, score=1.0, threshold=2.0, coverage=1.0, latency_ms=5.0, engine="fake")
+        for machine in ("fan", "pump")
+        for _ in range(40)
+    ]
+    number += 1
+    if number % 7 == 0:
+        burst.append(messages.health(at, versions={}, engine="fake", uptime_s=1.0, clock_max_error_ms=None, counters={},
+                                     spool={}))
+    outbox.put_many(burst)
+    publisher.notify()
+    print(number, flush=True)
+    time.sleep(0.005)
+at = Moment(utc_s=time.time(), monotonic_s=time.monotonic(), clock_synced=True)
+outbox.put_many([messages.health(at, versions={}, engine="fake", uptime_s=1.0, clock_max_error_ms=None, counters={},
+                                 spool={})])
+publisher.stop(30.0)
+outbox.close()
+"""
+
+
+def test_kills_and_a_full_spool_leave_nothing_unexplained(make_mosquitto, tmp_path):
+    """Killed at random moments, the broker gone in between so that the spool overflows: what is missing was announced.
+
+    The audit runs over all of it, in a process of its own.
+    """
+    broker = make_mosquitto(persistent=True)
+    broker.start()
+    process = audit_process(broker)
+    moments = random.Random(5)
+    arguments = [sys.executable, "-c", PUBLISH_FOREVER, tmp_path / "spool.db", str(broker.port)]
+    for number in range(4):
+        if number == 2:
+            broker.stop()
+        child = subprocess.Popen([*arguments, "1000000"], stdout=subprocess.PIPE)
+        for _ in range(moments.randrange(10, 40) if number != 2 else 60):
+            child.stdout.readline()
+        child.kill()
+        child.communicate()
+        if number == 2:
+            broker.start()
+    subprocess.run([*arguments, "3"], check=True, stdout=subprocess.PIPE, timeout=60)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=30)
+    result = json.loads(out)
+    assert process.returncode == 0, result
+    series = {series["machine"]: series for series in result["series"]}
+    for machine in ("fan", "pump"):
+        assert series[machine]["first"] == 1
+        assert sum(series[machine]["explained"]["by_cause"].values()) == series[machine]["missing"] > 0
+        assert series[machine]["out_of_order"] == 0
+    assert result["connection_losses"] >= 1

@@ -12,6 +12,8 @@ from collections import defaultdict
 
 import paho.mqtt.client as paho
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge_asd.backoff import Backoff
@@ -543,3 +545,79 @@ def test_broker_that_lacks_the_protocol_is_explained(amqtt_broker, publish, capl
     assert (
         "no answer to the login; check host and port, and that a broker listens there that speaks MQTT 5" in caplog.text
     )
+
+
+def test_connection_cut_in_the_midst_of_a_packet_loses_nothing(mosquitto, make_relay, outbox, publish, subscribe):
+    """Reset after any number of bytes, again and again: every number arrives, in order once repeats are dropped."""
+    subscriber = subscribe(mosquitto)
+    moments = random.Random(11)
+    relay = make_relay(mosquitto.port, cut_after=[moments.randrange(1, 40_000) for _ in range(12)])
+    outbox.put_many([score() for _ in range(1_500)])
+    publisher = publish(relay)
+    wait_until(lambda: outbox.status().messages == 0, timeout_s=30.0)
+    heard = subscriber.wait_for(lambda heard: 1_500 in seqs_by_machine(heard)["fan"])
+    assert relay.cuts == 12
+    assert publisher.status().trouble is None
+    assert list(dict.fromkeys(seqs_by_machine(heard)["fan"])) == list(range(1, 1_501))
+
+
+def test_broker_killed_in_mid_stream_is_offered_what_it_did_not_acknowledge(make_mosquitto, outbox, publish, subscribe):
+    """Killed with messages under way, twice: all that it had not acknowledged comes when it is back, and in order."""
+    broker = make_mosquitto()
+    for _ in range(2):
+        broker.start()
+        publisher = publish(broker)
+        outbox.put_many([score() for _ in range(500)])
+        publisher.notify()
+        wait_until(lambda publisher=publisher: publisher.status().acknowledged > 0)
+        broker.kill()
+        wait_until(lambda publisher=publisher: not publisher.status().connected)
+        publisher.stop(0.0)
+        left = [message.payload["seq"] for message in outbox.pending(limit=1_000, after=0)]
+        broker.start()
+        subscriber = subscribe(broker)
+        publisher = publish(broker)
+        wait_until(lambda: outbox.status().messages == 0)
+        heard = subscriber.wait_for(lambda heard, left=left: len(seqs_by_machine(heard)["fan"]) >= len(left))
+        assert seqs_by_machine(heard)["fan"] == left
+        publisher.stop(1.0)
+        broker.stop()
+
+
+def test_in_flight_heeds_what_an_mqtt_5_broker_can_take(mosquitto, outbox, publish):
+    """Mosquitto takes 20 at once and ends a connection that goes beyond: there is but one."""
+    publisher = publish(mosquitto, in_flight=500)
+    for number in range(64):
+        publisher.keep(f"topic/{number}", b"x")
+    outbox.put_many([score() for _ in range(500)])
+    publisher.notify()
+    wait_until(lambda: outbox.status().messages == 0)
+    assert (publisher.status().connections, publisher.status().acknowledged) == (1, 500)
+
+
+@given(st.floats(0.01, 10), st.floats(1, 1_000), st.lists(st.floats(0, 1), min_size=12, max_size=40))
+def test_pauses_grow_within_their_bounds_and_spread(min_s, factor, draws):
+    """Each lies in the upper half of a range that doubles from twice the shortest to the longest."""
+    backoff = Backoff(min_s, min_s * factor, draw=iter(draws).__next__)
+    pauses = [backoff.next_s() for _ in draws]
+    for number, pause in enumerate(pauses):
+        longest = min(min_s * 2 ** (number + 1), min_s * factor)
+        assert max(longest / 2, min_s) <= pause <= longest * (1 + 1e-9)
+    backoff = Backoff(1.0, 120.0)
+    for _ in range(10):
+        backoff.next_s()
+    assert 60.0 <= backoff.next_s() <= 120.0
+    backoff.reset()
+    assert 1.0 <= backoff.next_s() <= 2.0
+
+
+def test_login_that_is_followed_by_an_end_does_not_count_as_success(publish):
+    """A broker that lets in and throws out gets growing pauses: they begin anew only once it took a message."""
+    mute = MuteBroker()
+    publisher = publish(mute)
+    publisher._backoff.next_s()
+    wait_until(lambda: publisher.status().connected)
+    before = publisher._backoff._longest_s
+    mute.close()
+    wait_until(lambda: publisher.status().trouble is not None)
+    assert publisher._backoff._longest_s >= before

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -212,14 +212,13 @@ def test_broker_with_a_foreign_certificate_is_not_trusted(site, publish):
     assert "check that ca_file holds its authority" in publisher.status().trouble
 
 
-def test_broker_of_another_name_is_not_trusted(site, publish):
+def test_broker_of_another_name_is_not_trusted(site, publish, make_relay):
     """Its certificate is for localhost and 127.0.0.1, so 127.0.0.2 may be anyone."""
-    relay = Relay(("127.0.0.2", 0), ("127.0.0.1", site.by_password))
+    relay = make_relay(site.by_password, host="127.0.0.2")
     settings = site.settings(user="hall/fan-7")
-    publisher, _ = publish(BrokerSettings(**{**fields(settings), "host": "127.0.0.2", "port": relay.port}))
+    publisher, _ = publish(replace(settings, host="127.0.0.2", port=relay.port))
     wait_until(lambda: publisher.status().trouble is not None)
     assert "IP address mismatch" in publisher.status().trouble
-    relay.close()
 
 
 @pytest.mark.parametrize("certificate", [None, "foreign/hall_orin"])
@@ -300,41 +299,3 @@ def test_names_that_would_reach_beyond_a_device_get_no_certificate(tmp_path):
     )
     assert (done.returncode, list(tmp_path.glob("*+*"))) == (2, [])
     assert "names without / + # *" in done.stderr
-
-
-def fields(settings):
-    return {name: getattr(settings, name) for name in settings.__slots__}
-
-
-class Relay:
-    """Passes one TCP connection after the other on to another address."""
-
-    def __init__(self, here, there):
-        self._listener = socket.create_server(here)
-        self.port = self._listener.getsockname()[1]
-        self._there = there
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self):
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            far = socket.create_connection(self._there)
-            for source, target in ((near, far), (far, near)):
-                threading.Thread(target=pump, args=(source, target), daemon=True).start()
-
-    def close(self):
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-
-def pump(source, target):
-    try:
-        while data := source.recv(65536):
-            target.sendall(data)
-    except OSError:
-        return
-    finally:
-        target.close()
