@@ -77,6 +77,20 @@ class Subscription:
         except queue.Empty:
             return None
 
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish with QoS 1; returns when the broker has it.
+
+        Raises:
+            UnavailableError: it did not take it in time.
+        """
+        info = self._client.publish(topic, payload, qos=1, retain=retain)
+        info.wait_for_publish(self.broker.connect_timeout_s)
+        if not info.is_published():
+            raise UnavailableError(
+                f"MQTT broker {self.broker.endpoint}: it did not take a message to {topic} within "
+                f"{self.broker.connect_timeout_s:.0f} s; check the connection to it"
+            )
+
     def _leave(self) -> None:
         self._client.on_message = None  # nothing must wait for room in the queue any more
         self._client.on_disconnect = None

@@ -73,6 +73,11 @@ class MqttConfig(Part):
         le=3_600,
         description="The broker declares the device offline after 1.5 times this silence, in s.",
     )
+    home_assistant: bool = Field(
+        default=False,
+        description="Whether the device announces itself to a Home Assistant on this broker, on "
+        "homeassistant/device/ID/config.",
+    )
 
     @model_validator(mode="after")
     def _keys_fit_together(self) -> MqttConfig:

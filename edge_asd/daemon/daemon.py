@@ -176,6 +176,7 @@ class Daemon:
             self._hearing.start()
         else:
             self._hearing.adjust(new.config)
+        self._delivery.announce(new.config)
         if old.log != new.config.log:
             configure_log(level=new.config.log.level, log_format=new.config.log.format)
         if old.metrics != new.config.metrics:

@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
+from edge_asd import __version__
 from edge_asd.config import DeviceConfig
 from edge_asd.counters import Counters
+from edge_asd.homeassistant import ONLINE, STATUS_TOPIC, discovery_payload, discovery_topic
+from edge_asd.link import Handler, Received
 from edge_asd.messages import Topics
 from edge_asd.mqtt import Publisher, PublisherStatus
 from edge_asd.operator_commands import CommandInbox, ReceivedCommand
@@ -35,9 +38,12 @@ class Delivery:
         self._resources.callback(self._outbox.close)
         topics = Topics(site=config.site, device=config.device)
         self._commands = CommandInbox(ignored=partial(counters.add, "commands_ignored"), monotonic_s=time.monotonic)
-        self._publisher = Publisher(
-            settings, topics=topics, spool=self._outbox, subscriptions={topics.command("+"): self._commands.receive}
-        )
+        self._topics = topics
+        subscriptions: dict[str, Handler] = {topics.command("+"): self._commands.receive}
+        if config.mqtt.home_assistant:
+            subscriptions[STATUS_TOPIC] = self._greet_home_assistant
+        self._publisher = Publisher(settings, topics=topics, spool=self._outbox, subscriptions=subscriptions)
+        self.announce(config)
         for end in (
             counters.watch("messages_dropped", lambda: self.spool.dropped),
             counters.watch("messages_unwritten", lambda: self.spool.unwritten),
@@ -70,6 +76,18 @@ class Delivery:
         """Commit messages with what the next run has to know; from then on both survive a power cut."""
         self._outbox.put_many(messages, records=records)
         self._publisher.notify()
+
+    def announce(self, config: DeviceConfig) -> None:
+        """Tell Home Assistant of the device and its machines, where that is wanted; anew on each connection."""
+        if config.mqtt.home_assistant:
+            self._announcement = discovery_payload(
+                self._topics, [machine.name for machine in config.machines], version=__version__
+            )
+            self._publisher.keep(discovery_topic(self._topics), self._announcement)
+
+    def _greet_home_assistant(self, received: Received) -> None:
+        if received.payload == ONLINE:
+            self._publisher.keep(discovery_topic(self._topics), self._announcement)
 
     def close(self, *, drain_s: float = 10.0) -> None:
         """Deliver what can be delivered within that time, and leave the broker; the rest waits in the spool."""
