@@ -4,6 +4,7 @@ import pytest
 
 from edge_asd.artifacts import Artifacts
 from edge_asd.cli import main
+from edge_asd.cuda import driver
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ site: plant
 device: line
 bundle: {bundle.path}
 state_dir: state
-trust: {require_signature: false}
+trust: {{require_signature: false}}
 machines:
   - name: motor
     listens_to: bldc/M1
@@ -76,14 +77,14 @@ def test_damaged_and_foreign_files_are_told_and_removed(install_tensorrt, config
 
 
 def test_without_a_gpu_build_says_why_and_nothing_is_taken_for_foreign(
-    install_tensorrt, fake_cuda, config, capsys
+    install_tensorrt, config, monkeypatch, capsys
 ) -> None:
     """On a machine whose GPU is gone, what was built for it stays."""
     install_tensorrt()
     assert engine("build", config) == 0
-    fake_cuda.set_devices(0)
+    monkeypatch.setattr(driver, "LIBRARY", "libcuda-of-no-machine.so")
     capsys.readouterr()
     assert engine("build", config) == 69
-    assert "finds no GPU" in capsys.readouterr().err
+    assert "no CUDA driver" in capsys.readouterr().err
     assert engine("clean", config) == 0
     assert capsys.readouterr().out == ""
