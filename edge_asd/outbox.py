@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import islice
@@ -310,7 +310,10 @@ class Outbox:
         self._spool_bytes -= freed.size_bytes
 
     def _report(self, error: Exception) -> None:
-        """Says once that the disk is in trouble."""
+        """Says once that the disk is in trouble, and gives back the space of the write-ahead log, if that is all."""
+        if self._database is not None:
+            with suppress(sqlite3.Error):
+                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         if not self._disk_trouble:
             LOG.error(
                 "message spool %s cannot be written (%s); messages are lost until it can: check the disk's space and "

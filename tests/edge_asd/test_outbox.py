@@ -1,5 +1,6 @@
 """The spool: numbered, ordered, bounded, and honest about what it lost."""
 
+import json
 import os
 import random
 import sqlite3
@@ -448,6 +449,65 @@ def test_records_outlive_a_spool_that_is_damaged_while_it_is_open(tmp_path):
     put(outbox)
     outbox.close()
     assert open_outbox(tmp_path).records() == {"fan": b"1"}
+
+
+ON_A_FULL_DISK = """
+import json, sys
+from pathlib import Path
+from edge_asd.outbox import Outbox
+
+folder = Path(sys.argv[1])
+def reopen():
+    return Outbox(folder / "spool.db", max_bytes=10_000_000)
+
+def put(outbox, leaf="score"):
+    return outbox.put(machine="fan", leaf=leaf, retain=False, payload={"padding": "x" * 300})
+
+outbox = reopen()
+taken = [put(outbox) for _ in range(50)]
+with (folder / "ballast").open("wb", buffering=0) as ballast:
+    try:
+        while True:
+            ballast.write(bytes(4096))
+    except OSError:
+        pass
+outbox.close()
+outbox = reopen()  # a start on a full disk
+seqs = [put(outbox) for _ in range(2_000)]
+refused = seqs.count(None)
+delivered = []
+while batch := outbox.pending(limit=64, after=0):  # delivery goes on
+    delivered += [message.payload["seq"] for message in batch]
+    outbox.delete([message.row_id for message in batch])
+still_refused = sum(put(outbox, "alarm") is None for _ in range(3))
+(folder / "ballast").unlink()
+last = put(outbox)
+outbox.put(machine=None, leaf="health", retain=True, payload={})
+rest = outbox.pending(limit=100, after=0)
+delivered += [message.payload["seq"] for message in rest if message.machine]
+print(json.dumps({
+    "refused": refused + still_refused, "last": last, "delivered": delivered, "drops": rest[-1].payload["drops"],
+    "status": outbox.status().unwritten,
+}))
+"""
+
+
+def test_full_disk_stops_neither_scoring_nor_delivery(tmp_path):
+    """On a real file system without a free byte: no error, no repeat, and every number is delivered or announced."""
+    if subprocess.run(["unshare", "-rm", "true"], check=False).returncode != 0:
+        pytest.skip("a file system of its own cannot be mounted here (unshare -rm)")
+    script = f'mount -t tmpfs -o size=8m tmpfs "{tmp_path}" && exec "{sys.executable}" -c "$1" "{tmp_path}"'
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", ON_A_FULL_DISK], check=True, capture_output=True, text=True
+    )
+    result = json.loads(done.stdout)
+    assert result["refused"] > 1_000
+    assert result["status"] == result["refused"]
+    assert len(result["delivered"]) == len(set(result["delivered"]))
+    told = {seq for drop in result["drops"] for seq in range(drop["from"], drop["to"] + 1)}
+    assert sum(drop["count"] for drop in result["drops"]) == result["refused"] == len(told)
+    assert told | set(result["delivered"]) == set(range(1, result["last"] + 1))
+    assert "messages are lost until it can" in done.stderr
 
 
 def test_second_process_on_the_same_spool_is_told_so(tmp_path):
