@@ -4,20 +4,20 @@ BIN := .venv/bin
 # Silenced: setuptools warns of every editable install.
 INSTALL := install --quiet --disable-pip-version-check
 PIP := PYTHONWARNINGS=ignore $(BIN)/pip $(INSTALL)
-TEST_PACKAGES := mosquitto openssl pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins
+TEST_PACKAGES := g++ mosquitto openssl pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins
 
 # The oldest Python that devices have, where one is installed: edge_asd's own tests run under it too.
 PYTHON_OLDEST ?= $(shell for python in python3.10 $(PYENV_ROOT)/versions/3.10*/bin/python3.10; do \
   "$$python" -c 'import ensurepip' 2>/dev/null && { echo "$$python"; break; }; done)
 
-.PHONY: help demo test test-oldest test-slow check bench package clean
+.PHONY: help demo test test-oldest test-slow test-gpu check bench package clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 demo: .venv/.device ## two motors, healthy and then damaged, from sound to alarms on MQTT, with a report
 	$(BIN)/python -m examples.demo
 
-test: .venv/.workstation .venv/.system-test $(if $(PYTHON_OLDEST),test-oldest) ## all fast tests; installs Mosquitto and PulseAudio where it may
+test: .venv/.workstation .venv/.system-test .venv/.tensorrt-kit $(if $(PYTHON_OLDEST),test-oldest) ## all fast tests; installs Mosquitto and PulseAudio where it may
 	$(BIN)/python -m pytest
 
 test-oldest: .venv-oldest/.device .venv/.system-test ## the device part's tests under Python 3.10
@@ -25,6 +25,9 @@ test-oldest: .venv-oldest/.device .venv/.system-test ## the device part's tests 
 
 test-slow: .venv/.workstation .venv/.system-test ## the long tests
 	$(BIN)/python -m pytest -m slow --timeout 1800
+
+test-gpu: .venv/.workstation ## the tests that need an NVIDIA GPU, its driver, TensorRT and NVRTC
+	$(BIN)/python -m pytest -m gpu --timeout 1800 -rs
 
 check: .venv/.workstation ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .
@@ -65,6 +68,11 @@ clean: ## remove .venv and build products
 	$(PYTHON_OLDEST) -m venv .venv-oldest
 	PYTHONWARNINGS=ignore .venv-oldest/bin/pip $(INSTALL) --upgrade pip
 	PYTHONWARNINGS=ignore .venv-oldest/bin/pip $(INSTALL) --editable '.[openvino,onnxruntime,test]'
+	@touch $@
+
+# NVIDIA's Python bindings, builder and compiler for tests without a GPU. Where the wheels cannot be had, these skip.
+.venv/.tensorrt-kit: tests/tensorrt_kit/prepare.py | .venv/bin/pip
+	@$(BIN)/python tests/tensorrt_kit/prepare.py .venv/tensorrt-kit || echo "tests of TensorRT's bindings will skip" >&2
 	@touch $@
 
 # Real servers for the tests. Tests whose server is missing skip and say so.
