@@ -1,18 +1,21 @@
 """How soon, how large and how busy the daemon is: the real process with 1, 4 and 16 machines at real time.
 
 `python -m benchmarks.daemon [--quick] [--json FILE] [--bundle FILE] [--clips FOLDER]`. Each count of machines is a
-process of its own that plays recorded clips at real time and publishes to a broker of its own; CPU time and memory are
-the kernel's figures of that process.
+process of its own that plays recorded clips at real time and publishes to a broker of its own. The machine of `live-1`
+listens to a sound card instead, the monitor of a PulseAudio of its own. CPU time and memory are the kernel's figures of
+that process and its recording processes.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +24,13 @@ from typing import Any
 import numpy as np
 import paho.mqtt.client as mqtt
 import psutil
+import soundfile
 import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 
 from benchmarks.report import print_table, write_report
+from benchmarks.sound_server import PulseAudio, missing
+from edge_asd.capture.clips import find_clips, read_clip
 from examples.broker import embedded_broker
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -38,12 +44,15 @@ class _Scores:
     """Arrival of scores: seconds from the last sample of the window (its monotonic time) to here."""
 
     delays_s: list[float] = field(default_factory=list)
+    above_engine_s: list[float] = field(default_factory=list)  # the same less what scoring took
     arrivals_s: list[float] = field(default_factory=list)  # monotonic
 
     def take(self, payload: bytes | bytearray) -> None:
         now_s = time.monotonic()
         self.arrivals_s.append(now_s)
-        self.delays_s.append(now_s - json.loads(payload)["time_monotonic_s"])
+        score = json.loads(payload)
+        self.delays_s.append(now_s - score["time_monotonic_s"])
+        self.above_engine_s.append(self.delays_s[-1] - score["latency_ms"] / 1e3)
 
 
 def main() -> int:
@@ -58,7 +67,9 @@ def main() -> int:
     counts, seconds = ((2,), 8.0) if arguments.quick else ((1, 4, 16), 60.0)
     contestants = {}
     for count in counts:
-        contestants[f"machines-{count}"] = _measure(count, seconds, arguments)
+        clips = {"clips": [str(arguments.clips.resolve())], "repeat": True}
+        contestants[f"machines-{count}"] = _measure(count, seconds, arguments, source=clips, environment={})
+    contestants["live-1"] = _measure_live(seconds, arguments)
     ratios = {
         f"cpu_share_a_machine_{name}": figures["cpu_share"] / figures["machines"]
         for name, figures in contestants.items()
@@ -68,7 +79,30 @@ def main() -> int:
     return 0
 
 
-def _measure(count: int, seconds: float, arguments: argparse.Namespace) -> dict[str, float]:
+def _measure_live(seconds: float, arguments: argparse.Namespace) -> dict[str, float]:
+    if lacking := missing():
+        raise FileNotFoundError(f"not installed: {', '.join(lacking)}; run `make test` once, or install them")
+    with tempfile.TemporaryDirectory(prefix="edge-asd-bench-") as folder:
+        server = PulseAudio(Path(folder))
+        try:
+            server.start()
+            clips = [read_clip(clip) for clip in find_clips([arguments.clips])]
+            sound = np.tile(np.concatenate(clips), 1 + int(200 * 16_000 / sum(map(len, clips))))
+            soundfile.write(Path(folder) / "sound.wav", sound, 16_000)
+            server.play(Path(folder) / "sound.wav")
+            return _measure(1, seconds, arguments, source={"device": "plant mic"}, environment=server.environment)
+        finally:
+            server.close()
+
+
+def _measure(
+    count: int,
+    seconds: float,
+    arguments: argparse.Namespace,
+    *,
+    source: dict[str, Any],
+    environment: Mapping[str, str],
+) -> dict[str, float]:
     with (
         tempfile.TemporaryDirectory(prefix="edge-asd-bench-") as name,
         embedded_broker() as url,
@@ -88,7 +122,7 @@ def _measure(count: int, seconds: float, arguments: argparse.Namespace) -> dict[
                 {
                     "name": f"machine-{index}",
                     "listens_to": arguments.listens_to,
-                    "source": {"clips": [str(arguments.clips.resolve())], "repeat": True},
+                    "source": copy.deepcopy(source),  # YAML would write a second one as an alias
                 }
                 for index in range(count)
             ],
@@ -96,23 +130,23 @@ def _measure(count: int, seconds: float, arguments: argparse.Namespace) -> dict[
         path = folder / "bench.yaml"
         path.write_text(yaml.safe_dump(config), encoding="utf-8")
         started_s = time.monotonic()
-        process = psutil.Popen([sys.executable, "-m", "edge_asd.cli", "run", "--config", str(path)], cwd=_ROOT)
+        process = psutil.Popen([sys.executable, "-m", "edge_asd.cli", "run", "--config", str(path)], cwd=_ROOT,
+                               env={**os.environ, **environment})  # fmt: skip
         try:
             _wait_for_scores(process, scores, count)
             first_score_s = scores.arrivals_s[0] - started_s
             warm_up_s = 2.0
             time.sleep(warm_up_s)
-            begun_s, cpu_before = time.monotonic(), process.cpu_times()
+            begun_s, cpu_before = time.monotonic(), _cpu_s(process)
             n_before = len(scores.delays_s)
             time.sleep(seconds)
-            elapsed_s, cpu_after = time.monotonic() - begun_s, process.cpu_times()
-            status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+            elapsed_s, cpu_s = time.monotonic() - begun_s, _cpu_s(process) - cpu_before
+            peak_kb = sum(_peak_kb(each.pid) for each in _family(process))
         finally:
             process.terminate()
             process.wait(30)
-    peak_kb = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
     delays_ms = 1e3 * np.array(scores.delays_s[n_before:])
-    cpu_s = cpu_after.user + cpu_after.system - cpu_before.user - cpu_before.system
+    above_engine_ms = 1e3 * np.array(scores.above_engine_s[n_before:])
     return {
         "machines": float(count),
         "first_score_s": first_score_s,
@@ -123,9 +157,26 @@ def _measure(count: int, seconds: float, arguments: argparse.Namespace) -> dict[
         "sound_to_subscriber_p50_ms": float(np.percentile(delays_ms, 50)),
         "sound_to_subscriber_p99_ms": float(np.percentile(delays_ms, 99)),
         "sound_to_subscriber_max_ms": float(delays_ms.max()),
+        "above_engine_p50_ms": float(np.percentile(above_engine_ms, 50)),
+        "above_engine_p99_ms": float(np.percentile(above_engine_ms, 99)),
         "scores": float(delays_ms.size),
         "scores_expected": count * elapsed_s / 0.96,
     }
+
+
+def _family(process: psutil.Popen) -> list[psutil.Process]:
+    """The daemon and its recording processes."""
+    return [process, *process.children(recursive=True)]
+
+
+def _cpu_s(process: psutil.Popen) -> float:
+    return float(sum(times.user + times.system for each in _family(process) if (times := each.cpu_times())))
+
+
+def _peak_kb(pid: int) -> int:
+    """The most resident memory so far, pages shared with other processes included."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
 
 
 def _wait_for_scores(process: psutil.Popen, scores: _Scores, count: int) -> None:

@@ -44,6 +44,7 @@ class PulseAudio:
         self._log = folder / "pulse.log"
         self._runtime = Path(tempfile.mkdtemp(prefix="edge-asd-pulse-"))  # a socket's path must be short
         self._process: subprocess.Popen[bytes] | None = None
+        self._players: list[subprocess.Popen[bytes]] = []
         (folder / "alsa.conf").write_text(_ALSA, encoding="utf-8")
         self.environment = {
             "HOME": str(folder),
@@ -68,6 +69,11 @@ class PulseAudio:
                 return
             time.sleep(0.05)
         raise RuntimeError(f"PulseAudio does not answer:\n{self._log.read_text(encoding='utf-8')}")
+
+    def play(self, clip: Path) -> None:
+        """Play a clip into `plant mic`, once, until the server ends."""
+        command = ["paplay", "--latency-msec=2000", "--device=plant", str(clip)]
+        self._players.append(subprocess.Popen(command, env={**os.environ, **self.environment}))
 
     def stop(self) -> None:
         """End as a service manager would."""
@@ -94,4 +100,7 @@ class PulseAudio:
     def close(self) -> None:
         """End and remove what it left."""
         self.kill()
+        for player in self._players:
+            player.kill()
+            player.wait(10)
         shutil.rmtree(self._runtime)
