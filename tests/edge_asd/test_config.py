@@ -112,7 +112,7 @@ def test_all_faults_are_told_at_once_with_their_lines(tmp_path):
         f'line 4: bundle is "nope.asd"; there is no file {tmp_path}/nope.asd; expected one; check the path',
         (
             "line 5: colour is not a key; expected one of schema, site, device, bundle, trust, shadow, state_dir, engine, machines, "
-            "mqtt, spool, log, metrics; remove it"
+            "mqtt, spool, evidence, log, metrics; remove it"
         ),
         'line 6: engine.precision is "int4"; expected one of int8, fp32; correct it',
         'line 6: engine.prefer is ["openvino", "openvino"]; expected each name once; remove the repeated one',
@@ -266,3 +266,44 @@ def test_a_password_that_cannot_be_read_says_why(tmp_path, content, text):
     config = load_config(write(tmp_path, GOOD + "mqtt: {username: me, password_file: password}\n"))
     with pytest.raises(ConfigError, match=text):
         config.mqtt.broker_settings(site="hall", device="orin")
+
+
+def test_login_comes_from_credentials_of_the_unit(tmp_path, monkeypatch):
+    """Under systemd secrets lie in a folder of the unit's: what was loaded there is found."""
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "user").write_text("hall/orin\n")
+    (credentials / "password").write_text("a secret\n")
+    path = write(
+        tmp_path,
+        GOOD + "mqtt: {username_file: $CREDENTIALS_DIRECTORY/user, password_file: $CREDENTIALS_DIRECTORY/password}\n",
+    )
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    settings = load_config(path).mqtt.broker_settings(site="hall", device="orin")
+    assert (settings.username, settings.password) == ("hall/orin", "a secret")
+    assert settings.client_id == "edge-asd-hall-orin"
+    (credentials / "password").unlink()
+    [fault] = faults(path)
+    assert f'mqtt.password_file is "$CREDENTIALS_DIRECTORY/password"; there is no file {credentials}/password' in fault
+
+
+def test_credentials_are_asked_for_only_where_the_unit_runs(tmp_path, monkeypatch):
+    """check-config by hand finds the file good; a start without the unit says what is missing."""
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    path = write(tmp_path, GOOD + "mqtt: {username: me, password_file: $CREDENTIALS_DIRECTORY/password}\n")
+    config = load_config(path)
+    with pytest.raises(ConfigError, match=r"CREDENTIALS_DIRECTORY is not set; expected it from systemd"):
+        config.mqtt.broker_settings(site="hall", device="orin")
+
+
+def test_tls_files_are_tried_at_the_start(tmp_path):
+    """A file that is no certificate ends the start with a message that names it, instead of failing for ever."""
+    (tmp_path / "no.pem").write_text("no certificate")
+    path = write(tmp_path, GOOD + "mqtt: {url: mqtts://broker, ca_file: no.pem}\n")
+    config = load_config(path)
+    assert config.mqtt.port == 8883
+    with pytest.raises(ConfigError, match=r"no\.pem: .*expected certificates of authorities in PEM; check the files"):
+        config.mqtt.broker_settings(site="hall", device="orin")
+    path = write(tmp_path, GOOD + "mqtt: {url: mqtts://broker, cert_file: no.pem, key_file: no.pem}\n")
+    with pytest.raises(ConfigError, match=r"no\.pem with the key .*expected a certificate and its own key in PEM"):
+        load_config(path).mqtt.broker_settings(site="hall", device="orin")
