@@ -1,0 +1,158 @@
+"""NVIDIA's own Python bindings, parser, builder and compiler, as far as they work without a GPU."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edge_asd.engine.tensorrt as tensorrt_engine
+from edge_asd.cuda import Nvrtc
+from edge_asd.cuda.logmel import SOURCE, kernel_options, kernel_source
+from edge_asd.errors import UnavailableError
+from edge_asd.types import FeatureSpec
+
+KIT = Path(sys.prefix) / "tensorrt-kit"
+ROOT = Path(__file__).parents[3]
+EXAMPLE = next(iter(sorted(ROOT.glob("examples/*/*.asd"))))
+pytestmark = pytest.mark.skipif(
+    not KIT.is_dir(), reason=f"{KIT} is missing: make test prepares it where NVIDIA's wheels can be had"
+)
+
+BUILD = """
+import json, pathlib, sys
+import tensorrt as trt
+from edge_asd.bundle import open_bundle
+from edge_asd.engine.tensorrt.build import BuildSettings, build_engine
+from edge_asd.engine.tensorrt.library import import_tensorrt, make_logger
+from edge_asd.errors import UnavailableError
+bundle = open_bundle(pathlib.Path(sys.argv[1]))
+precision = sys.argv[2]
+model = bundle.onnx_model("int8" if precision == "broken" else precision)
+if precision == "broken":
+    model = model[: len(model) // 2]
+assert import_tensorrt() is trt
+said = []
+try:
+    settings = BuildSettings(precision=precision, batch_sizes=(1, 2, 4))
+    built = build_engine(
+        trt, make_logger(trt), model, bundle.manifest.inputs, settings, timings=None, say=said.append
+    )
+    print(json.dumps({"plan": len(built.plan), "timings": len(built.timings), "said": said}))
+except UnavailableError as error:
+    print(json.dumps({"error": str(error)}))
+"""
+
+# Asked for only where TensorRT is 8.6, or guarded by hasattr.
+ONLY_8_6 = {
+    *("EXPLICIT_BATCH", "FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS", "PROFILE_SHARING_0806", "PreviewFeature"),
+    *("set_preview_feature", "precision", "device_memory", "device_memory_size"),
+    "create_execution_context_without_device_memory",
+}
+CLASS_OF = {
+    "builder": "Builder",
+    "network": "INetworkDefinition",
+    "parser": "OnnxParser",
+    "config": "IBuilderConfig",
+    "profile": "IOptimizationProfile",
+    "runtime": "Runtime",
+    "engine": "ICudaEngine",
+    "context": "IExecutionContext",
+    "layer": "ILayer",
+    "cache": "ITimingCache",
+}
+LOOK = """
+import json, sys
+import tensorrt as trt
+missing = []
+for path in json.loads(sys.argv[1]):
+    found = trt
+    for name in path:
+        found = getattr(found, name, None)
+        if found is None:
+            missing.append(".".join(path))
+            break
+print(json.dumps([trt.__version__, missing]))
+"""
+
+
+def run(folder: str, program: str, *arguments: str):
+    """What a program that sees that TensorRT prints, from JSON."""
+    environment = {**os.environ, "PYTHONPATH": f"{KIT / folder}:{ROOT}"}
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_example_network_parses_and_builds(precision) -> None:
+    """The shipped network is one that TensorRT 11.4 takes, with one profile for one machine and one for batches."""
+    built = run("builder", BUILD, str(EXAMPLE), precision)
+    assert built["plan"] > 1_000_000
+    assert built["timings"] > 0
+    assert "with TensorRT 11.4" in built["said"][0]
+    assert built["said"][-1].endswith(" %")
+
+
+def test_parser_says_why_it_refuses() -> None:
+    """A damaged network is an error with the parser's reason, not a crash."""
+    refused = run("builder", BUILD, str(EXAMPLE), "broken")
+    assert "TensorRT 11.4" in refused["error"]
+    assert "cannot read the broken network (" in refused["error"]
+
+
+def names_used() -> set[tuple[str, ...]]:
+    """Names of TensorRT that the engine's modules use, by the class that they belong to."""
+    used = {("IExecutionContext", "execute_async_v3")}
+    for name in ("__init__.py", "library.py", "build.py", "progress.py", "contexts.py"):
+        for node in ast.walk(ast.parse(Path(tensorrt_engine.__file__).with_name(name).read_text())):
+            if isinstance(node, ast.Attribute):
+                names = ast.unparse(node).split(".")
+                if names[0] == "trt" and all(name.isidentifier() for name in names):
+                    used.add(tuple(names[1:3]))
+                elif len(names) == 2 and names[0] in CLASS_OF:
+                    used.add((CLASS_OF[names[0]], names[1]))
+    return used
+
+
+@pytest.mark.parametrize("version", ["10.3", "10.13", "10.16", "builder"])
+def test_every_name_exists_in_every_version(version) -> None:
+    """What the engine uses of TensorRT is there from 10.3 to 11.4, but for what is guarded for 8.6."""
+    used = {path for path in names_used() if path[-1] not in ONLY_8_6}
+    assert {("BuilderFlag", "TF32"), ("ICudaEngine", "get_tensor_name"), ("Runtime",)} <= used
+    found, missing = run(version, LOOK, json.dumps(sorted(used)))
+    assert missing == []
+    assert found.startswith("11.4" if version == "builder" else version)
+
+
+@pytest.fixture(scope="module")
+def nvrtc() -> Nvrtc:
+    (library,) = KIT.glob("nvrtc/nvidia/cuda_nvrtc/lib/libnvrtc.so.12")
+    return Nvrtc(library)
+
+
+@pytest.mark.parametrize("architecture", ["sm_87", "sm_90"])
+def test_kernel_compiles_by_nvrtc(nvrtc, architecture) -> None:
+    """The compiler library of JetPack 6.1 and 6.2 makes the kernel for Orin, and for Hopper."""
+    assert nvrtc.version == (12, 6)
+    options = kernel_options(FeatureSpec())
+    cubin = nvrtc.cubin(kernel_source(), name=SOURCE, architecture=architecture, options=options)
+    assert cubin.startswith(b"\x7fELF")
+    assert b"log_mel_db" in cubin
+
+
+@pytest.mark.parametrize(
+    ("source", "architecture", "message"),
+    [
+        ("__global__ void k() { nonsense; }", "sm_87", r"does not compile for sm_87 with NVRTC 12\.6: .*nonsense"),
+        ("__global__ void k() {}", "sm_999", r"does not compile for sm_999"),
+    ],
+)
+def test_kernel_that_does_not_compile_says_why(nvrtc, source, architecture, message) -> None:
+    """The compiler's first error and what to do are in the message."""
+    with pytest.raises(UnavailableError, match=message):
+        nvrtc.cubin(source, name="k.cu", architecture=architecture, options=())
