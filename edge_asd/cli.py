@@ -7,7 +7,20 @@ import sys
 from collections.abc import Sequence
 
 from edge_asd import __version__
-from edge_asd.commands import audit, bundle, check_config, devices, engine, run, score, status, watch
+from edge_asd.commands import (
+    alarm,
+    audit,
+    bundle,
+    check_config,
+    devices,
+    engine,
+    evidence,
+    ha,
+    run,
+    score,
+    status,
+    watch,
+)
 from edge_asd.errors import EdgeAsdError
 
 _DESCRIPTION = "Hear machines fail before they do: anomaly scores and alarms from the sound of machines."
@@ -17,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="edge-asd", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"edge-asd {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (run, status, watch, audit, score, check_config, devices, bundle, engine):
+    for command in (run, status, watch, alarm, evidence, audit, score, check_config, devices, bundle, engine, ha):
         command.add_parser(subparsers)
     return parser
 

@@ -57,6 +57,7 @@ class Link:
         self._in_flight = in_flight
         self._under_way: set[int] = set()
         self._acknowledged: list[int] = []
+        self._may_be_refused: dict[int, str] = {}
         self._client = settings.client(reconnect=False)
         self._client.max_inflight_messages_set(0)  # no bound of paho's, which would queue what is beyond it
         self._client.will_set(will_topic, "offline", qos=1, retain=True)
@@ -78,10 +79,15 @@ class Link:
         """How many more messages may be published now."""
         return max(self._in_flight - len(self._under_way), 0)
 
-    def publish(self, topic: str, payload: bytes | str, *, retain: bool) -> int:
-        """Sends with QoS 1 and returns the packet's id."""
+    def publish(self, topic: str, payload: bytes | str, *, retain: bool, may_be_refused: bool = False) -> int:
+        """Sends with QoS 1 and returns the packet's id.
+
+        may_be_refused: where the broker does, it is logged, and no `rejection`.
+        """
         packet_id = self._client.publish(topic, payload, qos=1, retain=retain).mid
         self._under_way.add(packet_id)
+        if may_be_refused:
+            self._may_be_refused[packet_id] = topic
         return packet_id
 
     def subscribe(self, topic_filters: Collection[str]) -> None:
@@ -133,7 +139,10 @@ class Link:
 
     def _on_publish(self, _client: object, _data: object, packet_id: int, reason: ReasonCode, _more: object) -> None:
         self._under_way.discard(packet_id)
-        if reason.is_failure:
+        unimportant = self._may_be_refused.pop(packet_id, None)
+        if reason.is_failure and unimportant is not None:
+            LOG.warning("the MQTT broker refused a message to %s (%s); check its ACL", unimportant, reason)
+        elif reason.is_failure:
             self.rejection = str(reason)
         else:
             self._acknowledged.append(packet_id)

@@ -116,7 +116,7 @@ class Publisher:
         """Publishes a retained message outside the contract now, and again on each connection; any thread may call it.
 
         It is not spooled; a second call for a topic replaces the first, or says the same again. An empty payload makes
-        the broker forget the topic.
+        the broker forget the topic. A broker that refuses it is logged; delivery goes on.
 
         Raises:
             ValueError: that would be more than 64 topics.
@@ -235,7 +235,7 @@ class Publisher:
             due = [(topic, self._kept[topic]) for topic in sorted(self._kept_due)[: link.room]]
             self._kept_due.difference_update(topic for topic, _ in due)
         for topic, payload in due:
-            link.publish(topic, payload, retain=True)
+            link.publish(topic, payload, retain=True, may_be_refused=True)
 
     def _settle(self, link: Link, under_way: dict[int, int]) -> None:
         """Deletes what the broker acknowledged."""
