@@ -1,10 +1,12 @@
 """The shipped settings of Mosquitto, run as they are but for ports and folders: TLS, identities, ACL, persistence."""
 
+import json
 import os
 import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,12 +15,14 @@ from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
+import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge_asd.backoff import Backoff
 from edge_asd.broker import BrokerSettings, TlsFiles
 from edge_asd.cli import main
-from edge_asd.messages import Messages, ModelIdentity, Moment, Topics
+from edge_asd.ledger import Ledger
+from edge_asd.messages import Messages, ModelIdentity, Moment, Topics, address_of
 from edge_asd.mqtt import Publisher
 from edge_asd.outbox import Outbox
 from edge_asd.subscription import Subscription
@@ -287,6 +291,43 @@ def test_commands_take_tls_from_their_options(site, publish, capsys):
     assert "acl: NO_CERTIFICATE_OR_CRL_FOUND; expected certificates of authorities in PEM" in capsys.readouterr().err
     assert main(["watch", "--url", url, "--cert", "x.crt"]) == 2
     assert main(["watch", "--url", "mqtt://localhost", *ca]) == 2
+
+
+def test_daemon_reports_over_tls_with_credentials_of_its_unit(site, tmp_path):
+    """The real one, as systemd starts it: certificate and key from $CREDENTIALS_DIRECTORY, MQTT 5, nothing missing."""
+    config = yaml.safe_load((FOLDER / "demo.yaml").read_text())
+    motor = config["machines"][0]
+    motor["source"] = {"clips": [str(FOLDER / motor["source"]["clips"][0])], "speed": 1000.0}
+    config |= {"site": "hall", "device": "orin", "machines": [motor], "state_dir": str(tmp_path / "state")}
+    config["bundle"] = str(FOLDER / config["bundle"])
+    config["mqtt"] = {
+        "url": f"mqtts://127.0.0.1:{site.by_certificate}",
+        "protocol": 5,
+        "ca_file": str(site.certificates / "ca.crt"),
+        "cert_file": "$CREDENTIALS_DIRECTORY/hall_orin.crt",
+        "key_file": "$CREDENTIALS_DIRECTORY/hall_orin.key",
+    }
+    (tmp_path / "device.yaml").write_text(yaml.safe_dump(config))
+    with Subscription(site.settings(user="viewer"), ["edge_asd/#"]) as viewer:
+        done = subprocess.run(
+            [sys.executable, "-m", "edge_asd.cli", "run", "--config", tmp_path / "device.yaml"],
+            check=False,
+            env=os.environ | {"CREDENTIALS_DIRECTORY": str(site.certificates)},
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+        assert done.returncode == 0, done.stderr
+        messages = heard(viewer, 1_000, timeout_s=1.0)
+    assert [message.payload for message in messages if message.topic.endswith("availability")] == [
+        b"online",
+        b"stopped",
+    ]
+    ledger = Ledger()
+    for message in messages:
+        if not message.topic.endswith("availability"):
+            ledger.hear(address_of(message.topic), json.loads(message.payload), retained=message.retained)
+    assert [(account.first, account.unexplained) for account in ledger.accounts()] == [(1, 0), (1, 0)]
 
 
 def test_names_that_would_reach_beyond_a_device_get_no_certificate(tmp_path):
