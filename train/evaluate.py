@@ -23,9 +23,10 @@ from rich.table import Column, Table
 from edge_asd.errors import EdgeAsdError, UsageError
 from train.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from train.data import list_folder
+from train.evaluation.clip_scorer import WhichWindows
 from train.evaluation.metrics import TITLES, FigureName, Spread, evaluate_clips, over_runs
 from train.evaluation.report import Evaluated, write_report
-from train.evaluation.scoring import RunScores, WhichWindows, choose_test_set, score_run
+from train.evaluation.scoring import RunScores, choose_test_set, score_run
 from train.evaluation.submission import write_submission
 from train.settings import Device
 

@@ -120,7 +120,7 @@ def fit(folder: Path, run: Path, settings: TrainingSettings, console: Console) -
         module.network.compile()
     trainer.fit(module, training, validation)
     checkpoint = load_checkpoint(run)
-    streams = score_streams(checkpoint, folder)
+    streams = score_streams(checkpoint, folder, device=settings.device)
     write_scores(run / "scores.csv", streams)
     checkpoint = dataclasses.replace(checkpoint, metrics={**checkpoint.metrics, **metrics_of(streams)})
     save_checkpoint(run / CHECKPOINT_NAME, checkpoint)
@@ -226,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="Example: python -m train.fit data/bldc_motor --preset tfstgram-os-scl --out runs/bldc",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("data", type=Path, help="folder with a metadata.csv")
+    parser.add_argument("data", type=Path, help="data folder: DCASE, MIMII, with a metadata.csv, or prepared")
     parser.add_argument("--out", type=Path, required=True, help="run folder: everything that the run leaves lies there")
     add_settings(parser)
     options = parser.parse_args(arguments)

@@ -126,7 +126,7 @@ def _decode_all(
             yield from pool.map(work, files[start : start + _BATCH])
 
 
-def _sort_out(listing: Listing, stored: dict[str, Stored]) -> tuple[tuple[PreparedClip, ...], tuple[Found, ...]]:
+def _sort_out(listing: Listing, stored: dict[str, Stored]) -> tuple[dict[str, PreparedClip], tuple[Found, ...]]:
     found = [Found(file=file, finding="unknown name", left_out=True, detail="") for file in listing.ignored]
     by_digest: dict[str, list[Recording]] = defaultdict(list)
     for recording in listing.recordings:
@@ -138,17 +138,14 @@ def _sort_out(listing: Listing, stored: dict[str, Stored]) -> tuple[tuple[Prepar
         if entry.clipped:
             detail = f"{entry.clipped} samples beyond full scale were limited to it"
             found.append(Found(file=entry.file, finding="clipped", left_out=False, detail=detail))
-    clips: list[PreparedClip] = []
+    clips: dict[str, PreparedClip] = {}
     for same in by_digest.values():
         kept, repeats = _choose(same)
         found.extend(repeats)
         if kept is not None:
             entry = stored[kept.file]
-            clips.append(PreparedClip(recording=kept, start=entry.start, n_samples=entry.n_samples))
-    return (
-        tuple(sorted(clips, key=lambda clip: clip.recording.file)),
-        tuple(sorted(found, key=lambda one: (one.finding, one.file))),
-    )
+            clips[kept.file] = PreparedClip(recording=kept, start=entry.start, n_samples=entry.n_samples)
+    return clips, tuple(sorted(found, key=lambda one: (one.finding, one.file)))
 
 
 def _choose(same: Sequence[Recording]) -> tuple[Recording | None, list[Found]]:
@@ -217,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _say(prepared: Prepared, out: Path, console: Console) -> None:
     index = prepared.index
-    hours = sum(clip.n_samples for clip in index.clips) / 16_000 / 3_600
+    hours = sum(clip.n_samples for clip in index.clips.values()) / 16_000 / 3_600
     lines = [
         f"{len(index.clips)} clips ({hours:.2f} h) ready, {prepared.n_decoded} of them or of those left out read now"
     ]

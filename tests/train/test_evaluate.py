@@ -15,15 +15,18 @@ import soundfile
 import torch
 from sklearn.metrics import roc_auc_score
 
-from edge_asd.errors import UnavailableError, UsageError
+from edge_asd.errors import EdgeAsdError, UnavailableError, UsageError
+from edge_asd.features import log_mel_db
+from edge_asd.score import MarginScorer
+from edge_asd.types import FeatureSpec
 from train import evaluate
 from train.checkpoint import Checkpoint, Split, load_checkpoint, save_checkpoint
 from train.data import list_folder, open_waves
+from train.evaluation.clip_scorer import ClipScorer
 from train.evaluation.metrics import ScoredClip, evaluate_clips
 from train.evaluation.published import DEVELOPMENT_IDS, PUBLISHED, TYPES, comparable
 from train.evaluation.report import Evaluated
-from train.evaluation.scoring import ClipScorer, RunScores, choose_test_set
-from train.evaluation.streams import score_windows
+from train.evaluation.scoring import RunScores, choose_test_set, score_run
 from train.evaluation.submission import write_submission
 from train.network import Network, NetworkSpec
 
@@ -302,12 +305,37 @@ def test_clip_scores_are_the_mean_of_its_windows(tmp_path):
     loaded = checkpoint()
     waves = open_waves(tmp_path, list(lengths_s))
     names = [CLASSES[0], CLASSES[1], CLASSES[0]]
-    one_by_one = [score_windows(loaded, wave, name) for wave, name in zip(waves, names, strict=True)]
+    one_by_one = [_score_as_the_device_does(loaded, wave, name) for wave, name in zip(waves, names, strict=True)]
     assert [len(scores) for scores in one_by_one] == [1, 3, 1]
     together = ClipScorer(loaded, device="cpu", windows="all").score(waves, names)
     np.testing.assert_allclose(together, [scores.mean() for scores in one_by_one], atol=2e-3)
     first = ClipScorer(loaded, device="cpu", windows="first").score(waves, names)
     np.testing.assert_allclose(first, [scores[0] for scores in one_by_one], atol=2e-3)
+
+
+def _score_as_the_device_does(loaded, wave, class_name):
+    """Window by window, with the runtime's own features and scorer."""
+    spec = loaded.spec
+    scorer = MarginScorer(spec.scale, spec.margin, n_classes=spec.n_classes)
+    wave = np.resize(wave, max(len(wave), 160_000))
+    windows = [wave[start : start + 160_000] for start in range(0, len(wave) - 160_000 + 1, 15_360)]
+    with torch.inference_mode():
+        cosines = [
+            loaded.network(torch.from_numpy(window[None]), torch.from_numpy(log_mel_db(window[None], FeatureSpec())))[1]
+            for window in windows
+        ]
+    return scorer.score(torch.cat(cosines).numpy(), loaded.classes.index(class_name))
+
+
+def test_weights_that_give_no_number_are_refused(sections):
+    """A NaN is never ranked as if it were a score."""
+    loaded = checkpoint()
+    with torch.no_grad():
+        loaded.network.class_weight.fill_(float("nan"))
+    recordings = choose_test_set(loaded, list_folder(sections), sections)
+    few = dataclasses.replace(recordings, test=recordings.test[:2], unlabelled=())
+    with pytest.raises(EdgeAsdError, match=r"run broken: the score of fan/test/section_00\S* is nan, and of 2 clips"):
+        score_run("broken", loaded, sections, few)
 
 
 def test_device_that_is_not_there_is_refused():

@@ -54,7 +54,7 @@ def list_folder(folder: Path) -> Listing:
         index = read_index(folder)
         if index.source.is_dir():
             _check_unchanged(folder, index.source, index.stats)
-        listing = Listing(recordings=tuple(clip.recording for clip in index.clips))
+        listing = Listing(recordings=tuple(clip.recording for clip in index.clips.values()))
     elif (folder / TABLE_NAME).is_file():
         listing = Listing(recordings=read_table(folder))
     else:

@@ -51,12 +51,13 @@ class PreparedClip:
 class PreparedIndex:
     """All that a prepared folder knows but the samples.
 
-    source: the data folder it was made from, which need not be there any more. stats: size in bytes and time of change
-    in ns of every clip of the source as it was read, those left out too. total_samples: in the samples' file.
+    source: the data folder it was made from, which need not be there any more. clips: by file name. stats: size in
+    bytes and time of change in ns of every clip of the source as it was read, those left out too. total_samples: in the
+    samples' file.
     """
 
     source: Path
-    clips: tuple[PreparedClip, ...]
+    clips: dict[str, PreparedClip]
     stats: dict[str, tuple[int, int]]
     total_samples: int
 
@@ -68,13 +69,12 @@ def is_prepared(folder: Path) -> bool:
 
 def write_index(folder: Path, index: PreparedIndex) -> None:
     """Write the index, and the head last: with it the folder is whole."""
-    kept = {clip.recording.file: clip for clip in index.clips}
     temporary = folder / f".{INDEX_NAME}.tmp"
     with temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         for name, (size, mtime_ns) in sorted(index.stats.items()):
-            clip = kept.get(name)
+            clip = index.clips.get(name)
             if clip is None:
                 writer.writerow([name, *[""] * 8, size, mtime_ns])
                 continue
@@ -124,24 +124,24 @@ def _read_index(folder: Path, _written_ns: int) -> PreparedIndex:
         raise UsageError(f"{folder / HEAD_NAME}: cannot be read ({error}); expected JSON; {_AGAIN}") from error
     if head.get("schema") != _SCHEMA:
         raise UsageError(f"{folder}: schema {head.get('schema')}; this version reads {_SCHEMA}; {_AGAIN}")
-    clips: list[PreparedClip] = []
+    clips: dict[str, PreparedClip] = {}
     stats: dict[str, tuple[int, int]] = {}
     try:
         with (folder / INDEX_NAME).open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 stats[row["file"]] = int(row["size"]), int(row["mtime_ns"])
                 if row["class"]:
-                    clips.append(_clip(row))
+                    clips[row["file"]] = _clip(row)
         n_bytes = (folder / SAMPLES_NAME).stat().st_size
     except (OSError, KeyError, ValueError) as error:
         raise UsageError(f"{folder}: its index or samples cannot be read ({error!r}); {_AGAIN}") from error
     total = int(head["total_samples"])
-    if n_bytes != total * SAMPLES_DTYPE.itemsize or any(clip.start + clip.n_samples > total for clip in clips):
+    if n_bytes != total * SAMPLES_DTYPE.itemsize or any(clip.start + clip.n_samples > total for clip in clips.values()):
         raise UsageError(
             f"{folder / SAMPLES_NAME}: {n_bytes} bytes; expected {total * SAMPLES_DTYPE.itemsize}; "
             "remove the folder and prepare it anew"
         )
-    return PreparedIndex(source=Path(head["source"]), clips=tuple(clips), stats=stats, total_samples=total)
+    return PreparedIndex(source=Path(head["source"]), clips=clips, stats=stats, total_samples=total)
 
 
 def _clip(row: dict[str, str]) -> PreparedClip:
@@ -170,12 +170,11 @@ def places_of(index: PreparedIndex, files: Sequence[str], folder: Path) -> tuple
     Raises:
         UsageError: a file that was left out or never there.
     """
-    by_file = {clip.recording.file: clip for clip in index.clips}
-    absent = [file for file in files if file not in by_file]
+    absent = [file for file in files if file not in index.clips]
     if absent:
         raise UsageError(
             f"{folder}: {len(absent)} clips are not in it: {', '.join(absent[:5])}; expected those that were prepared; "
             f"{REPORT_NAME} there says which were left out and why"
         )
-    clips = [by_file[file] for file in files]
+    clips = [index.clips[file] for file in files]
     return np.array([clip.start for clip in clips], np.int64), np.array([clip.n_samples for clip in clips], np.int64)

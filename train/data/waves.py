@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import overload
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_asd.capture.clips import read_clip
-from edge_asd.errors import ClipError
+from edge_asd.errors import ClipError, UsageError
 from edge_asd.types import FloatArray
 from train.data.prepared import is_prepared, map_samples, places_of, read_index
 
@@ -85,18 +86,26 @@ def open_waves(folder: Path, files: Sequence[str]) -> Waves:
 
     Raises:
         ClipError: a clip that cannot be used; all of them in one message.
-        UsageError: a clip is not in the prepared folder.
+        UsageError: a clip is not in the prepared folder, or there are too many to read into memory.
     """
     if is_prepared(folder):
         index = read_index(folder)
         return Waves(map_samples(folder, index), *places_of(index, files, folder))
-    waves = []
+    waves: list[FloatArray] = []
     faults: list[str] = []
+    room_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for file in files:
         try:
             waves.append(read_clip(folder / file))
         except ClipError as error:
             faults.append(str(error))
+            continue
+        room_bytes -= 2 * waves[-1].nbytes  # once as read, once end to end
+        if room_bytes < 0:
+            raise UsageError(
+                f"{folder}: {len(files)} clips do not fit into memory (full at {file}); expected fewer, or a prepared "
+                f"folder, which takes none: python -m train.prepare {folder} --out PREPARED"
+            )
     if faults:
         more = f"\n... and {len(faults) - 10} more" if len(faults) > 10 else ""
         raise ClipError(

@@ -6,26 +6,19 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from edge_asd.errors import UnavailableError, UsageError
-from edge_asd.score import MarginScorer
+from edge_asd.errors import EdgeAsdError, UsageError
 from train.checkpoint import Checkpoint
-from train.data import Listing, Recording, Waves, open_waves
+from train.data import Listing, Recording, open_waves
+from train.evaluation.clip_scorer import ClipScorer, WhichWindows
 from train.evaluation.metrics import ScoredClip
-from train.features import LogMel
 from train.settings import Device
-
-HOP_SAMPLES = 15_360
-WhichWindows: TypeAlias = Literal["all", "first"]
 
 _DECISION_QUANTILE = 0.9
 """A tenth of the healthy validation clips is decided to be damaged, as by the DCASE baselines."""
-_WINDOWS_PER_BATCH = 32
 _CLIPS_AT_ONCE = 256  # bounds the memory that clips of an unprepared folder take
 
 
@@ -142,6 +135,7 @@ def score_run(
     Raises:
         ClipError: a clip cannot be used.
         UnavailableError: the device is not there.
+        EdgeAsdError: a score is not a number.
     """
     clips = (*test_set.test, *test_set.unlabelled, *test_set.validation)
     scorer = ClipScorer(checkpoint, device=device, windows=windows)
@@ -151,6 +145,12 @@ def score_run(
         waves = open_waves(folder, [recording.file for recording in chunk])
         scores[start : start + len(chunk)] = scorer.score(waves, [recording.class_name for recording in chunk])
         progress(len(chunk))
+    wrong = np.flatnonzero(~np.isfinite(scores))
+    if len(wrong):
+        raise EdgeAsdError(
+            f"run {name}: the score of {clips[wrong[0]].file} is {scores[wrong[0]]}, and of {len(wrong)} clips in all "
+            "no number; expected finite scores; its weights are broken, train it anew"
+        )
     n_test, n_unlabelled = len(test_set.test), len(test_set.unlabelled)
     return RunScores(
         name=name,
@@ -183,45 +183,3 @@ def _decisions(validation: Sequence[Recording], scores: NDArray[np.float64]) -> 
         str(name): float(np.quantile(scores[names == name], _DECISION_QUANTILE, method="higher"))
         for name in np.unique(names)
     }
-
-
-class ClipScorer:
-    """Scores whole clips of known classes, window by window, batches across clips."""
-
-    def __init__(self, checkpoint: Checkpoint, *, device: Device, windows: WhichWindows) -> None:
-        """Move the network to the device.
-
-        Raises:
-            UnavailableError: the device is not there.
-        """
-        if device == "cuda" and not torch.cuda.is_available():
-            raise UnavailableError("--device is cuda and torch finds no CUDA device; expected one; use --device cpu")
-        spec = checkpoint.spec
-        self._device = torch.device(device)
-        self._network = checkpoint.network.to(self._device).eval()
-        self._log_mel = LogMel(checkpoint.feature_spec).to(self._device)
-        self._scorer = MarginScorer(spec.scale, spec.margin, n_classes=spec.n_classes)
-        self._classes = {name: index for index, name in enumerate(checkpoint.classes)}
-        self._n_samples = checkpoint.feature_spec.window_samples
-        self._windows = windows
-
-    def score(self, waves: Waves, class_names: Sequence[str]) -> NDArray[np.float64]:
-        """Mean z of each clip's windows, (N,); a clip shorter than a window is repeated to its length.
-
-        class_names: (N,) as which class each clip is scored.
-        """
-        spare = np.maximum(0, waves.lengths - self._n_samples)
-        n_windows = spare // HOP_SAMPLES + 1 if self._windows == "all" else np.ones_like(spare)
-        clips = np.repeat(np.arange(len(waves)), n_windows)  # (windows,) the clip of each
-        nth = np.arange(len(clips)) - np.repeat(np.cumsum(n_windows) - n_windows, n_windows)
-        own = np.array([self._classes[name] for name in class_names], dtype=np.int64)
-        scores = np.empty(len(clips))
-        with torch.inference_mode():
-            for start in range(0, len(clips), _WINDOWS_PER_BATCH):
-                batch = slice(start, start + _WINDOWS_PER_BATCH)
-                wave = torch.from_numpy(waves.cut(clips[batch], nth[batch] * HOP_SAMPLES, self._n_samples))
-                wave = wave.to(self._device)  # (B, window_samples)
-                _, cosine = self._network(wave, self._log_mel(wave))
-                scores[batch] = self._scorer.score(cosine.float().cpu().numpy(), own[clips[batch]])
-        means: NDArray[np.float64] = np.bincount(clips, weights=scores, minlength=len(waves)) / n_windows
-        return means

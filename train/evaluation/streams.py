@@ -8,21 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
 from edge_asd.errors import UsageError
-from edge_asd.features import log_mel_db
-from edge_asd.score import MarginScorer
 from edge_asd.types import FloatArray
 from train.checkpoint import Checkpoint
-from train.data import load_recordings, open_waves
+from train.data import Waves, load_recordings, open_waves
+from train.evaluation.clip_scorer import ClipScorer
+from train.settings import Device
 
-HOP_SAMPLES = 15_360
 SIDES = ("validation", "held_out", "anomaly")
-_WINDOWS_PER_BATCH = 8
 _MOST_JOINED = 20
 """Of a class and side with more recordings, none are joined: its scores alone say enough, and joining costs tenfold."""
 
@@ -38,27 +35,7 @@ class StreamScores:
     scores: FloatArray  # (windows,)
 
 
-def score_windows(checkpoint: Checkpoint, wave: FloatArray, class_name: str) -> FloatArray:
-    """Score every window of a wave (n,) at the default hop as `class_name`: (windows,) z.
-
-    A wave shorter than a window is repeated to its length.
-    """
-    n_samples = checkpoint.feature_spec.window_samples
-    if len(wave) < n_samples:
-        wave = np.resize(wave, n_samples)
-    windows = np.lib.stride_tricks.sliding_window_view(wave, n_samples)[::HOP_SAMPLES]
-    spec = checkpoint.spec
-    scorer = MarginScorer(spec.scale, spec.margin, n_classes=spec.n_classes)
-    cosines = []
-    with torch.inference_mode():
-        for start in range(0, len(windows), _WINDOWS_PER_BATCH):
-            batch = windows[start : start + _WINDOWS_PER_BATCH].copy()
-            log_mel = torch.from_numpy(log_mel_db(batch, checkpoint.feature_spec))
-            cosines.append(checkpoint.network(torch.from_numpy(batch), log_mel)[1].numpy())
-    return scorer.score(np.concatenate(cosines), checkpoint.classes.index(class_name))
-
-
-def score_streams(checkpoint: Checkpoint, folder: Path) -> tuple[StreamScores, ...]:
+def score_streams(checkpoint: Checkpoint, folder: Path, *, device: Device = "cpu") -> tuple[StreamScores, ...]:
     """Score the recordings of the split but those trained on, alone and joined end to end by class and side.
 
     Raises:
@@ -73,20 +50,20 @@ def score_streams(checkpoint: Checkpoint, folder: Path) -> tuple[StreamScores, .
             f"{folder}: {len(unknown)} recordings of the run's split are not in it: "
             f"{', '.join(unknown[:5])}; give the folder that the network was trained on"
         )
-    scored = [file for files in files_of_side.values() for file in files]
-    waves, place_of = open_waves(folder, scored), {file: place for place, file in enumerate(scored)}
+    scorer = ClipScorer(checkpoint, device=device)
     streams = []
     for side, files in files_of_side.items():
         for class_name in checkpoint.classes:
             members = [file for file in files if class_of_file[file] == class_name]
-            parts = [(file, (file,)) for file in members]
+            waves, names = open_waves(folder, members), list(members)
             if 1 < len(members) <= _MOST_JOINED:
-                parts.append((f"{class_name} {side} joined", tuple(members)))
-            for name, files_of_part in parts:
-                wave = np.concatenate([waves[place_of[file]] for file in files_of_part])
-                scores = score_windows(checkpoint, wave, class_name)
-                joined = len(files_of_part) > 1
-                streams.append(StreamScores(name=name, class_name=class_name, side=side, joined=joined, scores=scores))
+                waves = Waves.from_arrays([*waves, np.concatenate(list(waves))])
+                names.append(f"{class_name} {side} joined")
+            scored = scorer.score_windows(waves, [class_name] * len(names))
+            streams += [
+                StreamScores(name=name, class_name=class_name, side=side, joined=place >= len(members), scores=scores)
+                for place, (name, scores) in enumerate(zip(names, scored, strict=True))
+            ]
     return tuple(streams)
 
 
