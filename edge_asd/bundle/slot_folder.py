@@ -74,7 +74,7 @@ class SlotFolder:
                 return Record()
             except _DamagedError:
                 with self._locked():
-                    return self._recovered()
+                    return self._read_locked()
 
     def change(self, how: Callable[[Record], Record]) -> Record:
         """Exchange the record for what `how` makes of it, durably; no other process changes it meanwhile.
@@ -85,16 +85,19 @@ class SlotFolder:
         with self._os_errors():
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked():
-                try:
-                    before = _record_from_bytes(self._record_bytes())
-                except FileNotFoundError:
-                    before = Record()
-                except _DamagedError:
-                    before = self._recovered()
+                before = self._read_locked()
                 after = how(before)
                 if after != before:
                     write_durably(self.folder / _RECORD, _bytes_from_record(after))
                 return after
+
+    def change_if_possible(self, how: Callable[[Record], Record]) -> Record | None:
+        """The same for a daemon that must go on: None, with a warning, where the disk refuses."""
+        try:
+            return self.change(how)
+        except UnavailableError as error:
+            LOG.warning("what becomes of the models cannot be kept: %s", error)
+            return None
 
     @contextmanager
     def staged(self, data: bytes) -> Iterator[Path]:
@@ -139,13 +142,16 @@ class SlotFolder:
         with (self.folder / _RECORD).open("rb") as stream:
             return stream.read(_MAX_RECORD_BYTES + 1)
 
-    def _recovered(self) -> Record:
-        """The record made again; the folder is locked."""
+    def _read_locked(self) -> Record:
+        """The record, made again where it is damaged; the folder is locked."""
         try:
-            return _record_from_bytes(self._record_bytes())  # another process was faster
+            return _record_from_bytes(self._record_bytes())
+        except FileNotFoundError:
+            return Record()
         except _DamagedError as error:
-            damage = str(error)
-        (self.folder / _RECORD).replace(self.folder / _DAMAGED)
+            return self._recovered(str(error))
+
+    def _recovered(self, damage: str) -> Record:
         record = Record()
         for path in sorted(self._model_files(), key=lambda path: number_of(path.name)):
             try:
@@ -170,7 +176,11 @@ class SlotFolder:
             "install the newest model again", self.folder / _RECORD, damage, _DAMAGED,
             f"{record.serving.name} {record.serving.version}" if record.serving else "no model",
         )  # fmt: skip
-        write_durably(self.folder / _RECORD, _bytes_from_record(record))
+        try:
+            (self.folder / _DAMAGED).write_bytes(self._record_bytes())
+            write_durably(self.folder / _RECORD, _bytes_from_record(record))
+        except OSError as error:  # it stays as it is, and is made again at the next look
+            LOG.warning("%s: cannot be written (%s); make room", self.folder / _RECORD, error.strerror)
         return record
 
     @contextmanager

@@ -124,7 +124,7 @@ def _status(arguments: argparse.Namespace) -> int:
 def _test(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, files_must_exist=False)
     with tested_model(config, arguments.file) as model:
-        manifest, pipeline = model.bundle.manifest, model.pipeline
+        manifest, pipeline = model.manifest, model.pipeline
         print(
             f"{arguments.file}: {manifest.name} {manifest.version} passes its self-test with {pipeline.engine_name} "
             f"{pipeline.precision}"

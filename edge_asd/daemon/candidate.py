@@ -37,7 +37,7 @@ class Candidate:
         self.verdict: Verdict | None = None
         self._machines = {machine.name: _Machine(machine, model) for machine in config.machines}
         self._shadow = Shadow(settings, list(self._machines), compared)
-        self._sample_rate_hz = model.bundle.manifest.feature_spec.sample_rate_hz
+        self._sample_rate_hz = model.manifest.feature_spec.sample_rate_hz
 
     @property
     def compared(self) -> dict[str, Comparison]:

@@ -128,11 +128,11 @@ class Hearing:
     def _open(self, config: DeviceConfig, counters: Counters) -> None:
         self._succession = Succession(config)
         self._resources.callback(self._succession.close)
-        bundle, pipeline = self._succession.serving.bundle, self._succession.serving.pipeline
-        manifest = bundle.manifest
+        serving = self._succession.serving
+        manifest, pipeline = serving.manifest, serving.pipeline
         self._pipeline = pipeline
         self._resources.callback(counters.watch("engine_failures", partial(getattr, pipeline, "engine_failures")))
-        self.model = ModelIdentity(name=manifest.name, version=manifest.version, sha256=bundle.sha256)
+        self.model = ModelIdentity(name=manifest.name, version=manifest.version, sha256=serving.sha256)
         self.messages = Messages(model=self.model, boot_id=boot_id())
         self._listeners = [
             Listener(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_asd.artifacts import Artifacts
-from edge_asd.bundle import Bundle, PublicKey, Trust, open_bundle
+from edge_asd.bundle import Bundle, Manifest, PublicKey, Trust, open_bundle
 from edge_asd.bundle.slot_folder import SlotFolder
 from edge_asd.bundle.slots import MAX_UNCLEAN_ENDS, Record, Slot
 from edge_asd.config import DeviceConfig, check_classes
@@ -27,13 +27,14 @@ _RUN = str(uuid.uuid4())  # of this process; its id would not do, containers beg
 class Model:
     """A bundle on an engine, after its self-test; slot is None where the configuration names the file itself."""
 
-    bundle: Bundle
+    manifest: Manifest
+    sha256: str
     pipeline: Pipeline
     slot: Slot | None = None
 
     def threshold(self, class_name: str, configured: float | None) -> float:
         """The configured threshold of a machine, or the bundle's for its class."""
-        return self.bundle.manifest.threshold(class_name).threshold if configured is None else configured
+        return self.manifest.threshold(class_name).threshold if configured is None else configured
 
 
 def trust_from_config(config: DeviceConfig) -> Trust:
@@ -107,9 +108,9 @@ def tested_model(config: DeviceConfig, path: Path) -> Iterator[Model]:
         ConfigError: it does not fit what is listened to.
         UnavailableError: no engine runs it.
     """
-    bundle = fitting_bundle(config, path)
-    with pipeline_from_config(config, bundle) as pipeline:
-        yield Model(bundle=bundle, pipeline=pipeline)
+    model = _model(config, fitting_bundle(config, path))
+    with model.pipeline:
+        yield model
 
 
 def open_serving(config: DeviceConfig) -> Model:
@@ -121,14 +122,17 @@ def open_serving(config: DeviceConfig) -> Model:
         UnavailableError: no engine runs it.
     """
     if config.bundle is not None:
-        bundle = fitting_bundle(config, config.bundle)
-        return Model(bundle=bundle, pipeline=pipeline_from_config(config, bundle))
+        return _model(config, fitting_bundle(config, config.bundle))
     slots = slot_folder(config)
-    if slots.read().serving is None:
+    record = slots.read()
+    if record.serving is None:
         raise BundleError(_none_installed(config))
-    record = slots.change(lambda record: record.begun(_RUN))  # ahead of opening anything: that may crash too
+    # Ahead of opening anything, for that may crash too.
+    record = slots.change_if_possible(lambda record: record.begun(_RUN)) or record
     if record.serving and record.serving.unclean_ends >= MAX_UNCLEAN_ENDS and record.fallback:
-        record = _fall_back(slots, f"the daemon crashed {record.serving.unclean_ends} times in a row on its trial")
+        record = _fall_back(
+            slots, record, f"the daemon crashed {record.serving.unclean_ends} times in a row on its trial"
+        )
     if record.serving is None:
         raise BundleError(_none_installed(config))
     try:
@@ -138,7 +142,7 @@ def open_serving(config: DeviceConfig) -> Model:
             raise
         LOG.error("%s", error)  # noqa: TRY400 - a fault of the model, not of this program
         model = _slot_model(config, slots, record.fallback)
-        _fall_back(slots, str(error))
+        _fall_back(slots, record, str(error))
         return model
 
 
@@ -158,7 +162,7 @@ def open_candidate(config: DeviceConfig, serving: Model) -> Model | None:
         return None
     try:
         model = _slot_model(config, slots, candidate)
-        _check_same_windows(model.bundle, serving.bundle)
+        _check_same_windows(model.manifest, serving.manifest)
     except Exception as error:  # noqa: BLE001 - whatever stops a candidate is its own fault, never the serving model's
         fail_candidate(slots, candidate, str(error) or repr(error))
         return None
@@ -168,7 +172,7 @@ def open_candidate(config: DeviceConfig, serving: Model) -> Model | None:
 def fail_candidate(slots: SlotFolder, candidate: Slot, why: str) -> None:
     """Refuse the model in shadow."""
     LOG.error("model %s %s does not take over: %s", candidate.name, candidate.version, why)
-    slots.change(lambda record: record.failed(candidate.file, why, slots.now()))
+    slots.change_if_possible(lambda record: record.failed(candidate.file, why, slots.now()))
 
 
 def check_can_shadow(config: DeviceConfig, bundle: Bundle) -> None:
@@ -180,24 +184,24 @@ def check_can_shadow(config: DeviceConfig, bundle: Bundle) -> None:
     slots = slot_folder(config)
     serving = slots.read().serving
     if serving is not None:
-        _check_same_windows(bundle, open_bundle(slots.path(serving)))
+        _check_same_windows(bundle.manifest, open_bundle(slots.path(serving)).manifest)
 
 
-def _check_same_windows(bundle: Bundle, serving: Bundle) -> None:
-    found, expected = (
-        (spec.sample_rate_hz, spec.window_samples)
-        for spec in (bundle.manifest.feature_spec, serving.manifest.feature_spec)
-    )
+def _check_same_windows(new: Manifest, serving: Manifest) -> None:
+    found, expected = ((spec.sample_rate_hz, spec.window_samples) for spec in (new.feature_spec, serving.feature_spec))
     if found != expected:
         raise BundleError(
-            f"{bundle.path}: looks at windows of {found[1]} samples at {found[0]} Hz; expected {expected[1]} at "
-            f"{expected[0]} Hz, those of the serving model, so that both hear the same; empty the folder of installed "
-            "models to begin with a new kind"
+            f"model {new.name} {new.version}: looks at windows of {found[1]} samples at {found[0]} Hz; "
+            f"expected {expected[1]} at {expected[0]} Hz, those of the serving model, so that both hear the same; "
+            "empty the folder of installed models to begin with a new kind"
         )
 
 
-def _fall_back(slots: SlotFolder, why: str) -> Record:
-    record = slots.change(lambda record: record.fallen_back(why, slots.now()))
+def _fall_back(slots: SlotFolder, before: Record, why: str) -> Record:
+    def fallen_back(record: Record) -> Record:
+        return record.fallen_back(why, slots.now())
+
+    record = slots.change_if_possible(fallen_back) or fallen_back(before)
     failed, back = record.standby, record.serving
     if failed is not None and back is not None:
         LOG.error("model %s %s failed, %s %s serves again: %s", failed.name, failed.version, back.name, back.version,
@@ -206,8 +210,12 @@ def _fall_back(slots: SlotFolder, why: str) -> Record:
 
 
 def _slot_model(config: DeviceConfig, slots: SlotFolder, slot: Slot) -> Model:
-    bundle = _slot_bundle(config, slots, slot)
-    return Model(bundle=bundle, pipeline=pipeline_from_config(config, bundle), slot=slot)
+    return _model(config, _slot_bundle(config, slots, slot), slot)
+
+
+def _model(config: DeviceConfig, bundle: Bundle, slot: Slot | None = None) -> Model:
+    pipeline = pipeline_from_config(config, bundle)
+    return Model(manifest=bundle.manifest, sha256=bundle.sha256, pipeline=pipeline, slot=slot)
 
 
 def _slot_bundle(config: DeviceConfig, slots: SlotFolder, slot: Slot) -> Bundle:

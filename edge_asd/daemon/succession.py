@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from edge_asd.bundle.slots import Record, Slot
+from edge_asd.bundle.slots import Record
 from edge_asd.config import DeviceConfig
 from edge_asd.daemon.candidate import Candidate
 from edge_asd.daemon.models import Model, fail_candidate, open_candidate, open_serving, slot_folder
@@ -39,18 +39,29 @@ class Succession:
         self._resources = ExitStack()
         self._heard_s: dict[str, float] = {}
         self._candidate: Candidate | None = None
+        installs = self._slots.read().installs
         self.serving: Model = open_serving(config)
         self._resources.enter_context(self.serving.pipeline)
-        self._in_shadow = open_candidate(config, self.serving)
-        if self._in_shadow is not None and self._in_shadow.slot is not None:
-            self._resources.enter_context(self._in_shadow.pipeline)
-            slot = self._in_shadow.slot
-            self._candidate = Candidate(config, self._in_shadow, slot.compared)
-            LOG.info("model %s %s scores in shadow", slot.name, slot.version)
+        self._in_shadow: Model | None = None
+        try:
+            self._open_candidate()
+            # What is open may differ from the record: where the disk refuses, a model that failed is kept there.
+            self._seen = (installs, *_files(self._slots.read()))
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_candidate(self) -> None:
+        model = open_candidate(self._config, self.serving)
+        if model is not None and model.slot is not None:
+            self._resources.enter_context(model.pipeline)
+            self._in_shadow = model
+            self._candidate = Candidate(self._config, model, model.slot.compared)
+            LOG.info("model %s %s scores in shadow", model.slot.name, model.slot.version)
 
     def hear(self, machine: str, window: Window, judged: Judged | None) -> None:
         """Take a window and what the serving model made of it, None where its sound is not to be trusted."""
-        fresh_s = window.fresh_samples / self.serving.bundle.manifest.feature_spec.sample_rate_hz
+        fresh_s = window.fresh_samples / self.serving.manifest.feature_spec.sample_rate_hz
         self._heard_s[machine] = self._heard_s.get(machine, 0.0) + fresh_s
         if self._candidate is not None:
             self._candidate.hear(machine, window, judged)
@@ -91,20 +102,16 @@ class Succession:
         except UnavailableError as error:  # what serves is in memory
             LOG.warning("%s", error)
             return False
-        in_shadow = None if self._in_shadow is None else self._in_shadow.slot
-        is_over = _files(record.serving, record.candidate) != _files(self.serving.slot, in_shadow)
-        if is_over:
-            LOG.info("the installed models have changed")
-        return is_over
+        if (record.installs, *_files(record)) == self._seen:
+            return False
+        LOG.info("the installed models have changed")
+        return True
 
     def end(self) -> None:
         """Note that the daemon's process ends in order: no crash to be held against a model."""
         if self.serving.slot is not None:
             self._note()
-            try:
-                self._slots.change(Record.ended)
-            except UnavailableError as error:
-                LOG.warning("%s", error)
+            self._slots.change_if_possible(Record.ended)
 
     def close(self) -> None:
         """Release the engines; a second call does nothing."""
@@ -119,27 +126,28 @@ class Succession:
         self._note()
         if verdict.passed:
             LOG.warning("model %s %s takes over: %s", slot.name, slot.version, verdict.why)
-            self._slots.change(lambda record: record.taken_over(slot.file, verdict.why, self._slots.now()))
+            self._slots.change_if_possible(lambda record: record.taken_over(slot.file, verdict.why, self._slots.now()))
         else:
             fail_candidate(self._slots, slot, verdict.why)
 
     def _note(self) -> None:
         """Keep what was compared so far, and that the serving model has proven itself."""
-        trial_s = self._config.shadow.trial_s
+        trial_s, serving = self._config.shadow.trial_s, self.serving.slot
+        if serving is None:
+            return
 
         def noted(record: Record) -> Record:
             if self._candidate is not None and self._in_shadow is not None and self._in_shadow.slot is not None:
                 record = record.heard(self._in_shadow.slot.file, self._candidate.compared)
-            is_ours = _files(record.serving) == _files(self.serving.slot)
+            is_ours = record.serving is not None and record.serving.file == serving.file
             if is_ours and max(self._heard_s.values(), default=0.0) >= trial_s:
                 record = record.proven(f"scored {trial_s:g} s of sound without a crash", self._slots.now())
             return record
 
-        try:
-            self._slots.change(noted)
-        except UnavailableError as error:  # a full disk stops no scoring
-            LOG.warning("%s", error)
+        self._slots.change_if_possible(noted)
 
 
-def _files(*slots: Slot | None) -> list[str | None]:
-    return [None if slot is None else slot.file for slot in slots]
+def _files(record: Record) -> tuple[str | None, str | None]:
+    """Those of the serving model and of the one in shadow."""
+    serving, candidate = record.serving, record.candidate
+    return None if serving is None else serving.file, None if candidate is None else candidate.file

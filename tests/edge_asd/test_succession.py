@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import uuid
 from itertools import count
@@ -108,7 +109,7 @@ class Sound:
                 heard_samples=4_000,
                 lost_samples=0,
             )
-            threshold = self._succession.serving.bundle.manifest.threshold("bldc/M1").threshold
+            threshold = self._succession.serving.manifest.threshold("bldc/M1").threshold
             judged = Judged(score=self._ear.score(window).score, threshold=threshold, alarm=False)
             self._succession.hear(self._machine, window, judged)
 
@@ -121,7 +122,7 @@ def play(succession, seconds: float) -> None:
 
 def version(succession) -> str:
     """Of the model that serves."""
-    return succession.serving.bundle.manifest.version
+    return succession.serving.manifest.version
 
 
 def test_device_without_a_model_says_how_to_install_one(begin):
@@ -338,3 +339,38 @@ def test_named_file_serves_without_slots(config, make_hand_bundle, tmp_path):
     succession.end()
     succession.close()
     assert not (tmp_path / "state").exists()
+
+
+def test_full_disk_keeps_no_model_from_serving(config, install, begin, monkeypatch, caplog):
+    """What becomes of the models is then not kept, and told; crashed, failed and passed ones all the same."""
+    install("1.0.0")
+    install("2.0.0", score=np.array([1e3, 1e3], np.float32))
+    slots = slot_folder(config)
+    slots.change(lambda record: record.taken_over(record.candidate.file, "passed", slots.now()))
+
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("edge_asd.bundle.slot_folder.write_durably", full)
+    succession, clock = begin()
+    assert version(succession) == "1.0.0"
+    play(succession, 3.0)
+    clock.now_s += 61
+    assert not succession.is_over  # the record still names the model that failed; that is no reason to begin again
+    succession.end()
+    assert "No space left" in caplog.text
+
+
+def test_unreadable_folder_stops_no_model_that_serves(config, install, begin, monkeypatch):
+    """A disk that fails under a running daemon."""
+    install("1.0.0")
+    succession, clock = begin()
+
+    def gone(*_arguments):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(slot_folder(config).__class__, "_record_bytes", gone)
+    clock.now_s += 61
+    play(succession, 1.0)
+    assert not succession.is_over
+    succession.end()
