@@ -39,9 +39,11 @@ bench: .venv/.workstation ## latency and daemon figures of this machine
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.daemon
 
-package: .venv/.device ## the wheel of the device part, in dist/
+package: .venv/.device ## the wheel of the device part, and an archive that a device is installed from, in dist/
 	$(PIP) 'build>=1.2,<2'
+	rm -rf build dist
 	$(BIN)/python -m build --wheel --outdir dist .
+	sh firmware_configs/systemd/pack.sh dist/*.whl dist
 
 clean: ## remove .venv and build products
 	rm -rf .venv .venv-oldest build dist *.egg-info
