@@ -65,7 +65,7 @@ def export_bundle(
 
     Args:
         checkpoint: the trained network.
-        folder: labelled clips with a metadata.csv.
+        folder: data folder in any layout.
         out: NAME-VERSION.asd, where the model's name and version come from.
         false_alarms_per_day: target of the thresholds, a class.
         about: Markdown on data, licence, attribution and use, for the model card.
@@ -205,8 +205,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=Path,
         required=True,
         metavar="FOLDER",
-        help="labelled clips with a metadata.csv: healthy ones that were not trained on give the thresholds, held-out "
-        "and damaged ones the test figures",
+        help="data folder (DCASE, MIMII, with a metadata.csv, or prepared): healthy clips that were not trained on "
+        "give the thresholds, held-out and damaged ones the test figures",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="NAME-VERSION.asd", help="the bundle to write")
     parser.add_argument(

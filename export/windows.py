@@ -58,7 +58,7 @@ class Windows:
 
 
 def find_calibration_clips(folder: Path, checkpoint: Checkpoint) -> Clips:
-    """Sort the clips of `folder` by the checkpoint's split, and by metadata.csv where the split does not name them.
+    """Sort the clips of `folder` by the checkpoint's split, and by what the data states where it does not name them.
 
     Raises:
         UsageError: the folder is not as expected, or holds no healthy clip to fit thresholds on.
