@@ -143,7 +143,12 @@ class Recorder:
             return True
         *lines, self._news = (self._news + news).split(b"\n")
         for line in lines:
-            self._take_in(*json.loads(line))
+            try:
+                event, content = json.loads(line)
+            except ValueError:  # something printed before the process took its stdout to itself
+                self._words += line + b"\n"
+            else:
+                self._take_in(event, content)
         return news != b""
 
     def _take_in(self, event: str, content: object) -> None:
@@ -153,7 +158,11 @@ class Recorder:
             self._failure = str(content)
         elif isinstance(content, dict):
             opened = Opened(**content)
-            self._opened = opened, RingReader(self._ring, slots=opened.slots, slot_bytes=opened.slot_bytes)
+            try:
+                reader = RingReader(self._ring, slots=opened.slots, slot_bytes=opened.slot_bytes)
+            except (OSError, ValueError) as error:
+                raise SoundLost(f"there is no room for the sound of {self._choice} ({error})") from error
+            self._opened = opened, reader
             self._await("delivered sound", self._patience.first_s)
 
     def _end(self) -> str:
@@ -162,7 +171,8 @@ class Recorder:
             code = self.process.wait(_KILL_S)
         except subprocess.TimeoutExpired:
             return f"the process that records {self._choice} is neither alive nor gone"
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        names = {each.value: each.name for each in signal.Signals}  # real-time signals have none
+        how = f"was killed by {names.get(-code, -code)}" if code < 0 else f"ended with code {code}"
         words = self._words.decode(errors="replace").strip()
         return f"the process that records {self._choice} {how}" + (f": {words.splitlines()[-1]}" if words else "")
 

@@ -281,6 +281,16 @@ def test_closing_frees_the_card_and_ends_the_iteration(open_card):
     assert set(Path("/proc/self/fd").iterdir()) <= descriptors
 
 
+def test_what_is_printed_ahead_of_the_recording_does_no_harm(plan, open_card, tmp_path, monkeypatch):
+    """A Python that prints something as it starts: it is no news of the card."""
+    (tmp_path / "sitecustomize.py").write_text("print('hello from the site')\nprint('[1]')\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ['PYTHONPATH']}")
+    plan(blocks=3, then="end")
+    before, silence = until(iter(open_card()), is_silence)
+    assert len(before) == 3
+    assert "ended its stream" in silence.reason
+
+
 @pytest.mark.slow
 def test_a_late_reader_loses_sound_and_is_told_how_much(open_card):
     """What found no room in the ring is the next block's lost sound; heard and lost make up the time."""
