@@ -45,6 +45,20 @@ def wait_until_listening(port, timeout_s=10.0):
     raise TimeoutError(f"nothing listens on port {port} after {timeout_s} s")
 
 
+@pytest.fixture
+def wait_until():
+    """A function that returns once a condition holds."""
+
+    def wait(condition, timeout_s=15.0):
+        give_up_s = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > give_up_s:
+                raise TimeoutError(f"not so within {timeout_s:.0f} s")
+            time.sleep(0.02)
+
+    return wait
+
+
 class Mosquitto:
     """A Mosquitto of its own: nothing of the machine's is touched.
 

@@ -340,3 +340,23 @@ def test_names_that_would_reach_beyond_a_device_get_no_certificate(tmp_path):
     )
     assert (done.returncode, list(tmp_path.glob("*+*"))) == (2, [])
     assert "names without / + # *" in done.stderr
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_announcement_to_home_assistant_holds_nothing_up(site, publish, tmp_path, caplog, allowed):
+    """Its lines of the ACL are shipped with a #: without them it is refused and logged, and messages go their way."""
+    if allowed:
+        acl = tmp_path / "etc" / "acl"
+        acl.write_text(acl.read_text().replace("#pattern", "pattern"))
+        site.broker.stop()
+        site.broker.start()
+    publisher, outbox = publish(site.settings())
+    publisher.keep("homeassistant/device/edge-asd-orin/config", b"{}")
+    wait_until(lambda: outbox.status().messages == 0)
+    outbox.put_many([score()])
+    publisher.notify()
+    wait_until(lambda: outbox.status().messages == 0)
+    refused = "the MQTT broker refused a message to homeassistant/device/edge-asd-orin/config (Not authorized)"
+    assert (refused in caplog.text) != allowed
+    assert publisher.status().trouble is None
+    assert publisher.status().connections == 1
