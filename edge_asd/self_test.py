@@ -25,7 +25,7 @@ def check_golden(bundle: Bundle, engine: Engine) -> None:
         raise BundleError(f"{bundle.path}: {error}") from error
     wave_engine = wave_engine_from(engine, manifest.feature_spec)
     golden, allowed = bundle.golden, bundle.manifest.golden_tolerance
-    engine_allowed = allowed.int8 if engine.precision == "int8" else allowed.fp32
+    engine_allowed = allowed.of(engine.precision)
     log_mel = np.stack([wave_engine.log_mel_db(wave) for wave in golden.wave])
     hops = [Hop(stream=wave_engine.stream(), wave=wave, fresh_samples=wave.size) for wave in golden.wave]
     outputs = [wave_engine.hear([hop])[0].outputs for hop in hops]

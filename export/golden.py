@@ -45,5 +45,8 @@ def golden_tolerance(parity: Sequence[ParityFigures]) -> GoldenTolerance:
         )
 
     return GoldenTolerance(
-        max_log_mel_difference_db=1e-2, fp32=tolerance("fp32", 5e-5, 0.01), int8=tolerance("int8", 5e-3, 0.5)
+        max_log_mel_difference_db=1e-2,
+        fp32=tolerance("fp32", 5e-5, 0.01),
+        fp16=tolerance("fp16", 5e-4, 0.1),
+        int8=tolerance("int8", 5e-3, 0.5),
     )

@@ -61,11 +61,12 @@ __all__ = [
 ]
 
 _MANIFEST = "manifest.json"
-_MODELS: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+_MODELS: dict[Precision, str] = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 _GOLDEN = "golden.npz"
 _CARD = "MODEL_CARD.md"
 _SIGNATURE = "signature"
 _NAMES = (_MANIFEST, *_MODELS.values(), _GOLDEN, _CARD)
+_OPTIONAL_NAMES = frozenset({_MODELS["fp16"]})
 
 _MAX_TEXT_BYTES = 1024 * 1024
 
@@ -87,7 +88,16 @@ class Bundle:
     _models: dict[Precision, bytes] = field(repr=False)
 
     def onnx_model(self, precision: Precision) -> bytes:
-        """The network as a serialized ONNX model: inputs wave and log_mel, outputs embedding and cosine."""
+        """The network as a serialized ONNX model: inputs wave and log_mel, outputs embedding and cosine.
+
+        Raises:
+            BundleError: the bundle has none of that precision.
+        """
+        if precision not in self._models:
+            raise BundleError(
+                f"{self.path}: has no {precision} network; expected {_MODELS[precision]}; choose one of "
+                f"{', '.join(self._models)} (engine.precision), or export the model again"
+            )
         return self._models[precision]
 
 
@@ -114,7 +124,7 @@ def sign_bundle(path: Path, key: Ed25519PrivateKey, out: Path) -> Bundle:
     data = read_sealed(path)
     _bundle_from_bytes(data, path, TRUST_ANYONE)
     archive = Archive(data, where=str(path))
-    contents = {name: archive.read(name, limit_bytes=MAX_BUNDLE_BYTES) for name in _NAMES}
+    contents = {name: archive.read(name, limit_bytes=MAX_BUNDLE_BYTES) for name in _NAMES if name in archive.names}
     signed = sealed_zip({**contents, _SIGNATURE: sign(contents[_MANIFEST], key)})
     bundle = _bundle_from_bytes(signed, out, TRUST_ANYONE)
     write_durably(out, signed)
@@ -129,6 +139,7 @@ def write_bundle(
     onnx_int8: bytes,
     golden: Golden,
     model_card: str,
+    onnx_fp16: bytes | None = None,
 ) -> Bundle:
     """Write a bundle, durably and deterministically, once it has been verified as a device would verify it.
 
@@ -137,6 +148,7 @@ def write_bundle(
     """
     contents = {
         _MODELS["fp32"]: onnx_fp32,
+        **({_MODELS["fp16"]: onnx_fp16} if onnx_fp16 is not None else {}),
         _MODELS["int8"]: onnx_int8,
         _GOLDEN: npz_from_golden(golden),
         _CARD: model_card.encode("utf-8"),
@@ -165,7 +177,9 @@ def _bundle_from_bytes(data: bytes, path: Path, trust: Trust) -> Bundle:
     manifest = _manifest(manifest_text, where=f"{where}: {_MANIFEST}")
     _check_names(archive, manifest, where)
     models = {
-        precision: _verified(archive, manifest, name, MAX_BUNDLE_BYTES, where) for precision, name in _MODELS.items()
+        precision: _verified(archive, manifest, name, MAX_BUNDLE_BYTES, where)
+        for precision, name in _MODELS.items()
+        if name in manifest.files
     }
     for precision, model in models.items():
         check_onnx(model, inputs=manifest.inputs, outputs=manifest.outputs, where=f"{where}: {_MODELS[precision]}")
@@ -223,14 +237,15 @@ def _manifest(text: bytes, *, where: str) -> Manifest:
 def _check_names(archive: Archive, manifest: Manifest, where: str) -> None:
     expected = ", ".join(_NAMES)
     in_archive = set(archive.names) - {_SIGNATURE}
-    for held_by, names in (("the archive", in_archive), (_MANIFEST, {_MANIFEST, *manifest.files})):
+    in_manifest = {_MANIFEST, *manifest.files}
+    for held_by, names, others in (("the archive", in_archive, in_manifest), (_MANIFEST, in_manifest, in_archive)):
         strangers = sorted(names - set(_NAMES))
         if strangers:
             raise BundleError(
                 f"{where}: {held_by} names {', '.join(map(repr, strangers))}, which no bundle has; expected "
                 f"{expected}; this is not a bundle to trust: get it again from its source"
             )
-        missing = sorted(set(_NAMES) - names)
+        missing = sorted((set(_NAMES) - _OPTIONAL_NAMES | others) - names)
         if missing:
             raise BundleError(f"{where}: {held_by} lacks {', '.join(missing)}; expected {expected}; export it again")
 

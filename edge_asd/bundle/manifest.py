@@ -11,7 +11,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from edge_asd.errors import BundleError
 from edge_asd.types import FeatureSpec
 
-Precision: TypeAlias = Literal["fp32", "int8"]
+Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
 EngineName: TypeAlias = Literal["onnxruntime", "openvino"]
 ClassName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,48}/[A-Za-z0-9_.~-]{1,64}$")]
 """TYPE/ID of a machine; with a `~` in it, a class that the network only learnt against and nothing listens as."""
@@ -123,7 +123,13 @@ class GoldenTolerance(_Part):
 
     max_log_mel_difference_db: float = Field(gt=0.0, le=1.0)
     fp32: Tolerance
+    fp16: Tolerance | None = None
     int8: Tolerance
+
+    def of(self, precision: Precision) -> Tolerance:
+        """That of a network that the bundle has."""
+        tolerances = {"fp32": self.fp32, "fp16": self.fp16 or self.int8, "int8": self.int8}
+        return tolerances[precision]
 
 
 class FileEntry(_Part):
