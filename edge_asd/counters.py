@@ -16,10 +16,14 @@ CounterName: TypeAlias = Literal[
     "capture_restarts",
     "alarms_begun",
     "engine_failures",
+    "models_taken_over",
+    "models_refused",
     "commands_obeyed",
     "commands_refused",
     "commands_ignored",
     "sensor_faults",
+    "evidence_written",
+    "evidence_dropped",
     "messages_published",
     "messages_dropped",
     "messages_unwritten",
@@ -53,7 +57,13 @@ COUNTERS: dict[CounterName, CounterKind] = {
     "sensor_faults": CounterKind(
         what="Times that the ear was found at fault, silence of its source included.", per_machine=True
     ),
+    "evidence_written": CounterKind(what="Takes of sound around alarms that were written, two an alarm."),
+    "evidence_dropped": CounterKind(what="Takes of sound around alarms that were not written."),
     "engine_failures": CounterKind(what="Times that an engine failed while it ran, and another took over."),
+    "models_taken_over": CounterKind(what="New models that passed their shadow period."),
+    "models_refused": CounterKind(
+        what="Models that failed in shadow, at their self-test after a start, or by crashes."
+    ),
     "messages_published": CounterKind(what="Messages that the broker acknowledged."),
     "messages_dropped": CounterKind(what="Messages lost because the spool was full."),
     "messages_unwritten": CounterKind(what="Messages lost because the disk refused them."),

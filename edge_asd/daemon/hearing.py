@@ -126,7 +126,7 @@ class Hearing:
         self._resources.close()
 
     def _open(self, config: DeviceConfig, counters: Counters) -> None:
-        self._succession = Succession(config)
+        self._succession = Succession(config, counters=counters)
         self._resources.callback(self._succession.close)
         serving = self._succession.serving
         manifest, pipeline = serving.manifest, serving.pipeline

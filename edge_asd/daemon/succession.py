@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 from edge_asd.bundle.slots import Record
 from edge_asd.config import DeviceConfig
+from edge_asd.counters import Counters
 from edge_asd.daemon.candidate import Candidate
 from edge_asd.daemon.models import Model, fail_candidate, open_candidate, open_serving, slot_folder
 from edge_asd.errors import UnavailableError
@@ -25,12 +26,20 @@ _NOTE_EVERY_S = 60.0
 class Succession:
     """The serving model, and one beside it that may succeed it; which is which stays for its life.
 
+    Args:
+        config: of the device.
+        counters: of the daemon.
+        clock: monotonic, in s.
+
     Raises:
         EdgeAsdError: no model can serve.
     """
 
-    def __init__(self, config: DeviceConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, config: DeviceConfig, *, counters: Counters, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._config = config
+        self._counters = counters
         self._clock = clock
         self._look_due_s = clock() + _LOOK_EVERY_S
         self._say_due_s = clock()
@@ -39,14 +48,15 @@ class Succession:
         self._resources = ExitStack()
         self._heard_s: dict[str, float] = {}
         self._candidate: Candidate | None = None
-        installs = self._slots.read().installs
+        found = self._slots.read()
         self.serving: Model = open_serving(config)
         self._resources.enter_context(self.serving.pipeline)
         self._in_shadow: Model | None = None
         try:
             self._open_candidate()
+            self._count_refused(found)
             # What is open may differ from the record: where the disk refuses, a model that failed is kept there.
-            self._seen = (installs, *_files(self._slots.read()))
+            self._seen = (found.installs, *_files(self._slots.read()))
         except BaseException:
             self.close()
             raise
@@ -58,6 +68,15 @@ class Succession:
             self._in_shadow = model
             self._candidate = Candidate(self._config, model, model.slot.compared)
             LOG.info("model %s %s scores in shadow", model.slot.name, model.slot.version)
+
+    def _count_refused(self, found: Record) -> None:
+        """Of the models that were to serve or to be heard, those that failed on being opened."""
+        if self.serving.slot is None:
+            return
+        in_shadow = None if self._in_shadow is None else self._in_shadow.slot
+        for due, opened in ((found.serving, self.serving.slot), (found.candidate, in_shadow)):
+            if due is not None and (opened is None or opened.file != due.file):
+                self._counters.add("models_refused")
 
     def hear(self, machine: str, window: Window, judged: Judged | None) -> None:
         """Take a window and what the serving model made of it, None where its sound is not to be trusted."""
@@ -125,9 +144,11 @@ class Succession:
             return
         self._note()
         if verdict.passed:
+            self._counters.add("models_taken_over")
             LOG.warning("model %s %s takes over: %s", slot.name, slot.version, verdict.why)
             self._slots.change_if_possible(lambda record: record.taken_over(slot.file, verdict.why, self._slots.now()))
         else:
+            self._counters.add("models_refused")
             fail_candidate(self._slots, slot, verdict.why)
 
     def _note(self) -> None:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from edge_asd.bundle import sign_bundle
 from edge_asd.bundle.signature import public_key
 from edge_asd.config import load_config
+from edge_asd.counters import Counters
 from edge_asd.daemon import models
 from edge_asd.daemon.models import fitting_bundle, slot_folder, slot_from_bundle
 from edge_asd.daemon.succession import Succession
@@ -70,10 +71,11 @@ def begin(config, monkeypatch):
         if not same_process:
             monkeypatch.setattr(models, "_RUN", str(uuid.uuid4()))
         clock = Clock()
-        succession = Succession(config, clock=clock)
+        succession = Succession(config, counters=begin.counters, clock=clock)
         begun.append(succession)
         return succession, clock
 
+    begin.counters = Counters(("m1", "m2"))
     yield begin
     for succession in begun:
         succession.close()
@@ -144,6 +146,7 @@ def test_new_model_takes_over_after_its_shadow_period_and_is_proven_by_serving(c
     record = slot_folder(config).read()
     assert (record.serving.version, record.serving.state, record.fallback.version) == ("2.0.0", "trial", "1.0.0")
     assert "normal sound of each machine" in record.serving.why
+    assert begin.counters.totals()["models_taken_over"] == 1
 
     succession, clock = begin(same_process=True)
     assert version(succession) == "2.0.0"
@@ -163,6 +166,7 @@ def test_model_that_drifts_does_not_take_over(config, install, begin):
     record = slot_folder(config).read()
     assert (record.serving.version, record.standby.state) == ("1.0.0", "failed")
     assert "+4.00" in record.standby.why
+    assert begin.counters.totals()["models_refused"] == 1
     assert version(begin()[0]) == "1.0.0"
 
 
@@ -246,6 +250,7 @@ def test_model_that_fails_its_self_test_after_the_start_gives_way(config, instal
     slots.change(lambda record: record.taken_over(record.candidate.file, "passed", slots.now()))
     assert version(begin()[0]) == "1.0.0"
     assert "self-test" in slots.read().standby.why
+    assert begin.counters.totals()["models_refused"] == 1
 
 
 def test_new_model_that_fails_its_self_test_after_the_start_is_not_heard(config, install, begin):
@@ -256,6 +261,7 @@ def test_new_model_that_fails_its_self_test_after_the_start_is_not_heard(config,
     play(succession, 3.0)
     assert not succession.is_over
     assert "self-test" in slot_folder(config).read().standby.why
+    assert begin.counters.totals()["models_refused"] == 1
 
 
 @pytest.mark.parametrize("damaged", ["serving", "standby", "both"])
@@ -293,7 +299,7 @@ def test_model_whose_signer_is_no_longer_trusted_does_not_serve(config, install)
     text = config.path.read_text().replace(str(public_key(KEY)), str(public_key(OTHER_KEY)))
     config.path.write_text(text)
     with pytest.raises(BundleError, match="which is not trusted"):
-        Succession(load_config(config.path, files_must_exist=False))
+        Succession(load_config(config.path, files_must_exist=False), counters=Counters(("m1", "m2")))
 
 
 def test_install_and_rollback_are_seen_while_the_daemon_runs(config, install, begin):
@@ -332,7 +338,9 @@ def test_named_file_serves_without_slots(config, make_hand_bundle, tmp_path):
     sign_bundle(path, KEY, path)
     config.path.write_text(CONFIG + f"bundle: {path.name}\n")
     clock = Clock()
-    succession = Succession(load_config(config.path, files_must_exist=False), clock=clock)
+    succession = Succession(
+        load_config(config.path, files_must_exist=False), counters=Counters(("m1", "m2")), clock=clock
+    )
     play(succession, 3.0)
     clock.now_s += 100
     assert not succession.is_over
