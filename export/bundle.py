@@ -31,6 +31,7 @@ from edge_asd.score import MarginScorer
 from edge_asd.types import FloatArray
 from export.card import CardFacts, model_card
 from export.golden import golden_clips, golden_tolerance, golden_values
+from export.half import half_from_fp32
 from export.onnx_model import onnx_from_network
 from export.parity import Evaluated, detection_figures, evaluate, parity_figures
 from export.quantize import MIN_EMBEDDING_COSINE, quantize
@@ -40,7 +41,7 @@ from export.windows import Clips, Windows, find_calibration_clips, read_windows,
 from train.checkpoint import Checkpoint, load_checkpoint
 from train.data import Recording
 
-_PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
+_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 # Thresholds are fitted on what a device runs by default.
 _SERVED: Precision = "int8"
 # ONNX Runtime computes Q and DQ as the operators are defined; other engines may fuse and round otherwise.
@@ -89,9 +90,9 @@ def export_bundle(
     range_clips = _spread(clips.for_ranges, _MAX_RANGE_CLIPS)
     say(f"quantizing to INT8 with ranges of {len(range_clips)} healthy clips, as they are and louder")
     int8 = quantize(onnx_fp32, lambda: with_louder(windows(range_clips), spec), say=say)
-    models: dict[Precision, bytes] = {"fp32": onnx_fp32, "int8": int8.model}
+    models: dict[Precision, bytes] = {"fp32": onnx_fp32, "fp16": half_from_fp32(onnx_fp32), "int8": int8.model}
 
-    say(f"comparing torch, float32 and INT8 on {len(clips.everything)} clips")
+    say(f"comparing torch, float32, half precision and INT8 on {len(clips.everything)} clips")
     scorer = MarginScorer(checkpoint.spec.scale, checkpoint.spec.margin, n_classes=checkpoint.spec.n_classes)
     runners = {"torch": runner_from_network(checkpoint.network)}
     for engine in _ENGINES:
@@ -133,6 +134,7 @@ def export_bundle(
         out,
         description,
         onnx_fp32=onnx_fp32,
+        onnx_fp16=models["fp16"],
         onnx_int8=int8.model,
         golden=golden_values(next(windows(golden_clips(clips))), onnx_fp32, scorer),
         model_card=model_card(facts),
