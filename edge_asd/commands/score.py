@@ -51,7 +51,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--threshold", type=float, help="instead of the bundle's for this class")
     parser.add_argument("--channel", type=int, help="the channel to score of clips that hold several, from 0")
     parser.add_argument("--engine", default="openvino,onnxruntime", help="engines in order of preference (%(default)s)")
-    parser.add_argument("--precision", choices=("int8", "fp16", "fp32"), default="int8", help="of the network (%(default)s)")
+    parser.add_argument(
+        "--precision", choices=("int8", "fp16", "fp32"), default="int8", help="of the network (%(default)s)"
+    )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--csv", type=Path, metavar="FILE", help="write clip,machine,score,threshold,anomalous")
     output.add_argument("--json", action="store_true", help="print JSON on stdout, with the score of every window")
