@@ -123,9 +123,12 @@ class Messages:
     """Builds everything that a device says but its availability, each with the same envelope.
 
     `seq` and the losses of a health message are added by the spool, `historical` by the publisher.
+
+    keeps_evidence: whether the sound around alarms is kept.
     """
 
-    def __init__(self, *, model: ModelIdentity, boot_id: str) -> None:
+    def __init__(self, *, model: ModelIdentity, boot_id: str, keeps_evidence: bool = False) -> None:
+        self._keeps_evidence = keeps_evidence
         self._model = asdict(model)
         self._boot_id = boot_id
 
@@ -190,6 +193,7 @@ class Messages:
             "threshold": round(event.threshold, 6),
             "acknowledged_by": event.acknowledged_by,
             "muted_until_utc": _iso_utc_or_none(event.muted_until_utc_s),
+            "evidence_id": event.alarm_id if self._keeps_evidence else None,
         }
         return self._message(machine, "alarm", at, payload, retain=False, message_id=event.alarm_id)
 

@@ -16,6 +16,7 @@ from edge_asd.config import (
     ClipsSource,
     DeviceConfig,
     EngineConfig,
+    EvidenceConfig,
     LogConfig,
     MachineConfig,
     MetricsConfig,
@@ -41,6 +42,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("machines[].sensor", SensorConfig),
     ("mqtt", MqttConfig),
     ("spool", SpoolConfig),
+    ("evidence", EvidenceConfig),
     ("log", LogConfig),
     ("metrics", MetricsConfig),
 )

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr
 
+from edge_asd.config.evidence import EvidenceConfig
 from edge_asd.config.machine import MachineConfig
 from edge_asd.config.models import ShadowConfig, TrustConfig
 from edge_asd.config.mqtt import MqttConfig
@@ -107,6 +108,7 @@ class DeviceConfig(Part):
     )
     mqtt: MqttConfig = Field(default=MqttConfig(), description="The broker that scores and alarms go to.")
     spool: SpoolConfig = Field(default=SpoolConfig(), description="Where messages wait while the broker is away.")
+    evidence: EvidenceConfig = Field(default=EvidenceConfig(), description="What is kept of each alarm, in state_dir.")
     log: LogConfig = Field(default=LogConfig(), description="What the daemon says on stderr.")
     metrics: MetricsConfig = Field(
         default=MetricsConfig(), description="Where Prometheus and `edge-asd status` ask how the daemon stands."
@@ -121,6 +123,11 @@ class DeviceConfig(Part):
     def path(self) -> Path:
         """The file that this was read from."""
         return self._path
+
+    @property
+    def evidence_dir(self) -> Path:
+        """Where evidence is kept."""
+        return self.state_dir / "evidence"
 
     def line_of(self, path: KeyPath) -> int:
         """The line of that key in the file."""

@@ -13,6 +13,7 @@ from edge_asd.capture.source import Source
 from edge_asd.config import DeviceConfig
 from edge_asd.counters import Counters
 from edge_asd.daemon.listener import Listener
+from edge_asd.daemon.machine_evidence import open_evidence
 from edge_asd.daemon.sources import open_sources
 from edge_asd.daemon.succession import Succession
 from edge_asd.errors import EdgeAsdError, UnavailableError
@@ -52,6 +53,8 @@ class Hearing:
 
     def start(self) -> None:
         """Begin to listen; another that listened must be closed by now, which one that is being opened need not."""
+        if self._evidence is not None:
+            self._evidence.start()
         for capture in self._captures:
             capture.start()
 
@@ -133,7 +136,12 @@ class Hearing:
         self._pipeline = pipeline
         self._resources.callback(counters.watch("engine_failures", partial(getattr, pipeline, "engine_failures")))
         self.model = ModelIdentity(name=manifest.name, version=manifest.version, sha256=serving.sha256)
-        self.messages = Messages(model=self.model, boot_id=boot_id())
+        self._evidence = open_evidence(config, spec=manifest.feature_spec, model=self.model)
+        if self._evidence is not None:
+            self._resources.callback(self._evidence.close)
+            self._resources.callback(counters.watch("evidence_written", partial(getattr, self._evidence, "written")))
+            self._resources.callback(counters.watch("evidence_dropped", partial(getattr, self._evidence, "dropped")))
+        self.messages = Messages(model=self.model, boot_id=boot_id(), keeps_evidence=self._evidence is not None)
         self._listeners = [
             Listener(
                 machine,
@@ -142,7 +150,8 @@ class Hearing:
                 messages=self.messages,
                 counters=counters,
                 succession=self._succession,
-                state_dir=config.state_dir,
+                evidence=self._evidence,
+                config=config,
             )
             for machine in config.machines
         ]

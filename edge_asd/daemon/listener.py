@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from edge_asd.alarm import AlarmSettings
 from edge_asd.bundle import Manifest
-from edge_asd.config import ClipsSource, MachineConfig
+from edge_asd.config import ClipsSource, DeviceConfig, MachineConfig
 from edge_asd.counters import Counters
 from edge_asd.daemon.ear_health import EarHealth
 from edge_asd.daemon.machine_alarm import MachineAlarm
+from edge_asd.daemon.machine_evidence import MachineEvidence
 from edge_asd.daemon.succession import Succession
+from edge_asd.evidence import EvidenceWriter, Recorder
 from edge_asd.health import clock_state
 from edge_asd.messages import Messages, Moment
 from edge_asd.operator_commands import ReceivedCommand
@@ -27,7 +28,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Listener:
-    """All that belongs to one machine: its windows, the health of its ear, scores and alarms.
+    """All that belongs to one machine: its windows, the health of its ear, scores, alarms and their evidence.
 
     Args:
         machine: its configuration.
@@ -36,7 +37,8 @@ class Listener:
         messages: puts into words what is found.
         counters: of the daemon.
         succession: is told what the model made of each window.
-        state_dir: of the device.
+        evidence: writes what is kept of alarms; None keeps nothing.
+        config: of the device.
 
     Raises:
         BundleError: the bundle has no such class.
@@ -51,7 +53,8 @@ class Listener:
         messages: Messages,
         counters: Counters,
         succession: Succession,
-        state_dir: Path,
+        evidence: EvidenceWriter | None,
+        config: DeviceConfig,
     ) -> None:
         self.name = machine.name
         self.live = not isinstance(machine.source, ClipsSource)
@@ -62,7 +65,14 @@ class Listener:
         self._ear: Ear = pipeline.ear(machine.listens_to)
         self._manifest = manifest
         self._windower = Windower(manifest.feature_spec, machine.hop_samples)
-        self._health = EarHealth(machine, spec=manifest.feature_spec, state_dir=state_dir)
+        self._health = EarHealth(machine, spec=manifest.feature_spec, state_dir=config.state_dir)
+        recorder = Recorder(
+            machine.name,
+            sample_rate_hz=manifest.feature_spec.sample_rate_hz,
+            before_s=config.evidence.before_s,
+            after_s=config.evidence.after_s,
+        )
+        self._evidence = MachineEvidence(evidence, recorder)
         settings, threshold = self._limits(machine)
         self._alarm = MachineAlarm(machine.name, settings, threshold, messages=messages, counters=counters)
 
@@ -96,8 +106,9 @@ class Listener:
         return settings, threshold
 
     def close(self) -> None:
-        """Keep what was learned of the machine."""
+        """Keep what was learned of the machine, and the evidence so far."""
         self._health.close()
+        self._evidence.end()
 
     def hear(self, heard: Sequence[Block | NoSound]) -> Iterator[list[OutgoingMessage]]:
         """Yield what is to be said after each window that the blocks complete, and when sound stops or comes back.
@@ -120,12 +131,16 @@ class Listener:
                 yield from map(self._judge, self._due(windows))
                 windows = []
                 yield self._interrupt(each, interruption)
+            self._evidence.hear(each)
             windows += self._windower.push(each)
+            if not self.live:
+                yield from map(self._judge, windows)
+                windows = []
         yield from map(self._judge, self._due(windows))
 
     def _due(self, windows: list[Window]) -> list[Window]:
         """A live machine is not kept waiting by windows that are late: the newest stands for all."""
-        if not self.live or len(windows) < 2:
+        if len(windows) < 2:
             return windows
         self._counters.add("windows_dropped", len(windows) - 1, machine=self.name)
         return [newest(windows)]
@@ -133,6 +148,7 @@ class Listener:
     def _silence(self, no_sound: NoSound) -> list[OutgoingMessage]:
         self.no_sound = no_sound
         self._health.restart()
+        self._evidence.end()
         at = Moment(
             utc_s=no_sound.since_utc_s, monotonic_s=no_sound.since_monotonic_s, clock_synced=clock_state().synced
         )
@@ -157,6 +173,7 @@ class Listener:
         at = Moment(utc_s=window.end_utc_s, monotonic_s=window.end_monotonic_s, clock_synced=clock_state().synced)
         messages: list[OutgoingMessage] = []
         if math.isfinite(score):
+            self._evidence.note(score, window, events)
             messages.append(
                 self._messages.score(
                     self.name,

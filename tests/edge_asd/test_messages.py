@@ -21,7 +21,7 @@ from edge_asd.types import AlarmEvent, CommandAnswer, MachineState, SpooledMessa
 
 MODEL = ModelIdentity(name="bldc", version="1.2.0", sha256="5e" * 32)
 AT = Moment(utc_s=1_767_225_599.9994, monotonic_s=4711.12345, clock_synced=True)
-MESSAGES = Messages(model=MODEL, boot_id="449fb65b-2493-48eb-ae22-8560a7b75584")
+MESSAGES = Messages(model=MODEL, boot_id="449fb65b-2493-48eb-ae22-8560a7b75584", keeps_evidence=True)
 ENVELOPE = """
     "schema": 1, "seq": 17, "boot_id": "449fb65b-2493-48eb-ae22-8560a7b75584",
     "time_utc": "2025-12-31T23:59:59.999Z", "time_monotonic_s": 4711.123, "clock_synced": true, "historical": false,
@@ -107,7 +107,8 @@ FROZEN = {
         False,
         """ "id": "a1", "event": "update", "began_utc": "2025-12-31T23:58:20.000Z", "duration_s": 100.0,
             "score": 2.5, "peak_score": 3.5, "threshold": 1.5,
-            "acknowledged_by": "anna", "muted_until_utc": "2026-01-01T01:00:00.000Z" """,
+            "acknowledged_by": "anna", "muted_until_utc": "2026-01-01T01:00:00.000Z",
+            "evidence_id": "a1" """,
     ),
     "health": (
         health,
