@@ -114,7 +114,7 @@ def test_all_faults_are_told_at_once_with_their_lines(tmp_path):
             "line 5: colour is not a key; expected one of schema, site, device, bundle, trust, shadow, state_dir, engine, machines, "
             "mqtt, spool, evidence, log, metrics; remove it"
         ),
-        'line 6: engine.precision is "int4"; expected one of int8, fp32; correct it',
+        'line 6: engine.precision is "int4"; expected one of int8, fp16, fp32; correct it',
         'line 6: engine.prefer is ["openvino", "openvino"]; expected each name once; remove the repeated one',
         "line 6: engine.threads is 0; expected a whole number from 1 to 64 or null; correct it",
         "line 8: machines[0].listens_to is missing; expected TYPE/ID, as bldc/M1; add it",
