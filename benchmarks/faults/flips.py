@@ -1,0 +1,129 @@
+"""Files of the device with random bytes altered: each is refused with its reason or set aside, and nothing crashes."""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+import time
+from pathlib import Path
+
+import yaml
+
+from benchmarks.faults.rig import EXAMPLE, Outcome, Rig, device_config
+from edge_asd.bundle import open_bundle
+from edge_asd.config import load_config
+from edge_asd.errors import BundleError, ConfigError
+from edge_asd.outbox import Outbox
+from edge_asd.types import OutgoingMessage
+
+_SPOOL_BYTES = 2**20
+
+
+def altered_bundles(folder: Path, chance: random.Random, *, cases: int) -> Outcome:
+    """Every altered bundle is refused."""
+    outcome = Outcome()
+    whole = next(EXAMPLE.glob("*.asd")).read_bytes()
+    path = folder / "altered-1.0.0.asd"
+    for _ in range(cases):
+        path.write_bytes(_altered(whole, chance))
+        try:
+            open_bundle(path)
+        except BundleError:
+            continue
+        except Exception as error:  # noqa: BLE001 - which one it is, is the finding
+            outcome.expect(False, f"an altered bundle ended in {error!r}")
+        else:
+            outcome.expect(False, "an altered bundle was taken")
+    outcome.figures["cases"] = float(cases)
+    return outcome
+
+
+def altered_configs(folder: Path, chance: random.Random, *, cases: int) -> Outcome:
+    """An altered configuration is refused with its line, or is another valid one."""
+    outcome = Outcome()
+    path = folder / "altered.yaml"
+    whole = yaml.safe_dump(device_config(folder, "mqtt://localhost")).encode()
+    refused = 0
+    for _ in range(cases):
+        path.write_bytes(_altered(whole, chance))
+        try:
+            load_config(path)
+        except ConfigError:
+            refused += 1
+        except Exception as error:  # noqa: BLE001 - which one it is, is the finding
+            outcome.expect(False, f"an altered configuration ended in {error!r}")
+    outcome.figures |= {"cases": float(cases), "refused": float(refused)}
+    return outcome
+
+
+def altered_spools(folder: Path, chance: random.Random, *, cases: int) -> Outcome:
+    """A spool that was altered while nobody had it open goes on, and gives no number of its machine twice."""
+    outcome = Outcome()
+    logging.getLogger("edge_asd").setLevel(logging.CRITICAL)  # it rightly says each time what it found
+    origin = folder / "origin"
+    with_messages = Outbox(origin / "spool.sqlite", max_bytes=_SPOOL_BYTES)
+    for number in range(200):
+        with_messages.put_many([_message(number)])
+    last = with_messages.put_many([_message(200)])[0]
+    with_messages.close()
+    set_aside = 0
+    for _ in range(cases):
+        copy = folder / "copy"
+        shutil.copytree(origin, copy)
+        victim = chance.choice([path for path in copy.iterdir() if path.stat().st_size])
+        victim.write_bytes(_altered(victim.read_bytes(), chance))
+        try:
+            outbox = Outbox(copy / "spool.sqlite", max_bytes=_SPOOL_BYTES)
+            pending = outbox.pending(limit=1_000, after=0)
+            seqs = outbox.put_many([_message(201)])
+            outcome.expect(bool(seqs) and seqs[0] > last, f"number {seqs} was given after {last}")
+            outbox.delete([message.row_id for message in pending])
+            outbox.close()
+            set_aside += len(list(copy.glob("*damaged*"))) > 0
+        except Exception as error:  # noqa: BLE001 - which one it is, is the finding
+            outcome.expect(False, f"an altered {victim.name} ended in {error!r}")
+        shutil.rmtree(copy)
+    outcome.figures |= {"cases": float(cases), "set_aside": float(set_aside)}
+    return outcome
+
+
+def altered_states(rig: Rig, chance: random.Random, *, cases: int) -> Outcome:
+    """A daemon whose state folder was altered starts and scores; no altered file makes it end."""
+    outcome = Outcome()
+    first = rig.daemon()
+    rig.next_message_s(60.0)
+    time.sleep(5.0)  # time for an alarm
+    first.kill()
+    first.wait(20)
+    origin = rig.folder / "state"
+    for number in range(cases):
+        folder = rig.folder / f"state-{number}"
+        shutil.copytree(origin, folder)
+        victims = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size]
+        victim = chance.choice(victims)
+        victim.write_bytes(_altered(victim.read_bytes(), chance))
+        daemon = rig.daemon(state_dir=str(folder), device=f"altered-{number}")
+        outcome.expect(
+            rig.next_message_s(30.0) < 30.0 and daemon.poll() is None,
+            f"an altered {victim.relative_to(folder)} ended the daemon with {daemon.poll()}",
+        )
+        daemon.kill()
+        daemon.wait(20)
+        shutil.rmtree(folder)
+    outcome.figures["cases"] = float(cases)
+    return outcome
+
+
+def _message(number: int) -> OutgoingMessage:
+    return OutgoingMessage(machine="machine", leaf="score", retain=False, payload={"score": number})
+
+
+def _altered(whole: bytes, chance: random.Random) -> bytes:
+    """One to eight bytes are others, or the end is missing."""
+    data = bytearray(whole)
+    if chance.random() < 0.1:
+        return bytes(data[: chance.randrange(len(data))])
+    for _ in range(chance.randrange(1, 9)):
+        data[chance.randrange(len(data))] ^= chance.randrange(1, 256)
+    return bytes(data)
