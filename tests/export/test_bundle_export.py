@@ -52,9 +52,9 @@ def test_every_class_has_a_threshold_from_its_own_kind_of_clips(made):
         assert threshold.target_false_alarms_per_day == 800.0
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_golden_values_hold_for_the_models_in_the_bundle(made, precision):
-    """Both models stay within the tolerance that the bundle itself states."""
+    """All models stay within the tolerance that the bundle itself states."""
     golden, manifest = made.golden, made.manifest
     tolerance = getattr(manifest.golden_tolerance, precision)
     np.testing.assert_allclose(
@@ -70,7 +70,7 @@ def test_golden_values_hold_for_the_models_in_the_bundle(made, precision):
 
 
 def test_figures_count_only_held_out_and_damaged_clips(made):
-    """For both models, each class that has test clips."""
+    """For all models, each class that has test clips."""
     counts = {
         (figures.class_name, figures.precision): (figures.n_normal, figures.n_anomaly)
         for figures in made.manifest.metrics.test
@@ -78,21 +78,24 @@ def test_figures_count_only_held_out_and_damaged_clips(made):
     assert counts == {
         ("fan/A", "fp32"): (1, 2),
         ("fan/B", "fp32"): (1, 1),
+        ("fan/A", "fp16"): (1, 2),
+        ("fan/B", "fp16"): (1, 1),
         ("fan/A", "int8"): (1, 2),
         ("fan/B", "int8"): (1, 1),
     }
 
 
 def test_parity_is_measured_on_all_clips(made):
-    """Float32 is torch but for rounding; INT8 is near."""
+    """Float32 is torch but for rounding; half precision and INT8 are near."""
     figures = {(found.precision, found.engine): found for found in made.manifest.metrics.parity}
     assert set(figures) == {
-        (precision, engine) for precision in ("fp32", "int8") for engine in ("onnxruntime", "openvino")
+        (precision, engine) for precision in ("fp32", "fp16", "int8") for engine in ("onnxruntime", "openvino")
     }
     assert {found.n_windows for found in figures.values()} == {16}
     assert all(found.embedding_cosine_min >= 0.99 for found in figures.values())
     for engine in ("onnxruntime", "openvino"):
         assert figures["fp32", engine].embedding_cosine_min > 0.9999
+        assert figures["fp16", engine].embedding_cosine_min > 0.999
         assert figures["fp32", engine].score_difference_max < figures["int8", engine].score_difference_max
 
 
