@@ -5,29 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from edge_asd.capture.clips import SAMPLE_RATE_HZ
-from edge_asd.capture.devices import SoundDevice, list_devices, takes_rate
-from edge_asd.errors import UnavailableError
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Card:
-    """A sound card as it is shown; takes_16_khz is None where it cannot be opened now."""
-
-    name: str
-    alsa_id: str | None
-    usb_path: str | None
-    channels: int
-    native_rate_hz: int
-    takes_16_khz: bool | None
-    is_default: bool
-    trouble: str | None
+from edge_asd.capture.survey import SurveyedCard, survey
 
 
 def add_parser(subparsers: Any) -> None:
@@ -46,11 +30,11 @@ def run(arguments: argparse.Namespace) -> int:
     """List the sound cards; 0 even when there is none.
 
     Raises:
-        UnavailableError: PortAudio is not installed.
+        UnavailableError: PortAudio is not installed, or hangs.
     """
-    cards = [_look_at(device) for device in list_devices()]
+    cards = survey()
     if arguments.json:
-        json.dump([asdict(card) for card in cards], sys.stdout, indent=1)
+        json.dump([_facts(card) for card in cards], sys.stdout, indent=1)
         print()
         return 0
     if not cards:
@@ -60,31 +44,24 @@ def run(arguments: argparse.Namespace) -> int:
     for heading in ("name", "alsa_id", "usb_path", "channels", "rate", "16 kHz"):
         table.add_column(heading, no_wrap=True)
     for card in cards:
-        takes = {True: "directly", False: "resampled", None: "see below"}[card.takes_16_khz]
-        name = f"{card.name} (default)" if card.is_default else card.name
+        device = card.device
         table.add_row(
-            name, card.alsa_id or "-", card.usb_path or "-", str(card.channels), f"{card.native_rate_hz} Hz", takes
+            f"{device.name} (default)" if device.is_default else device.name,
+            device.alsa_id or "-",
+            device.usb_path or "-",
+            str(device.channels),
+            f"{device.native_rate_hz} Hz",
+            {True: "directly", False: "resampled", None: "see below"}[card.takes_16_khz],
         )
     Console(markup=False, highlight=False).print(table)
-    for trouble in (card.trouble for card in cards if card.trouble):
-        print(trouble)
+    for card in cards:
+        if card.trouble:
+            print(card.trouble)
     return 0
 
 
-def _look_at(device: SoundDevice) -> _Card:
-    takes: bool | None = None
-    trouble = None
-    try:
-        takes = takes_rate(device, 1, SAMPLE_RATE_HZ)
-    except UnavailableError as error:
-        trouble = str(error)
-    return _Card(
-        name=device.name,
-        alsa_id=device.alsa_id,
-        usb_path=device.usb_path,
-        channels=device.channels,
-        native_rate_hz=device.native_rate_hz,
-        takes_16_khz=takes,
-        is_default=device.is_default,
-        trouble=trouble,
-    )
+def _facts(card: SurveyedCard) -> dict[str, Any]:
+    """All of a card but PortAudio's number for it, which is good for nothing after this."""
+    facts = {**asdict(card.device), "takes_16_khz": card.takes_16_khz, "trouble": card.trouble}
+    del facts["index"]
+    return facts

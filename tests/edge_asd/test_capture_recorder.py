@@ -153,6 +153,7 @@ def test_a_card_that_stops_is_told_and_heard_again(plan, open_card, behaviour, r
         ({"importing": "hang"}, "sound card 'fake' has not answered for 1 s"),
         ({"name": "other"}, "no sound card is called 'fake'; expected .*'other'; connect it, or correct the name"),
         ({"channels": 1}, r"has 1 channel\(s\); channel 1 was asked for; expected 0 to 0; choose another"),
+        ({"busy": True}, r"'fake' cannot be opened \(Device unavailable\); expected to record from it; see whether"),
         ({"opening": "fail"}, r"'fake' cannot be opened \(Device unavailable\); see whether another program has it"),
         ({"opening": "hang"}, "has not answered for 1 s"),
         ({"starting": "fail"}, r"'fake' cannot be opened \(Device unavailable\)"),

@@ -101,6 +101,7 @@ def check_input_settings(*, samplerate, **settings):
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tones")
 def test_a_card_that_refuses_16_khz_is_resampled(tmp_path, monkeypatch):
     """A card of 48 kHz alone is opened at 48 kHz; its sound arrives at 16 kHz without a break."""

@@ -5,37 +5,28 @@ import json
 import pytest
 
 from edge_asd.capture.devices import SoundDevice
+from edge_asd.capture.survey import SurveyedCard
 from edge_asd.cli import main
 from edge_asd.commands import devices
-from edge_asd.errors import UnavailableError
 
-CARDS = (
-    SoundDevice(index=0, name="UMC404HD [rev 2]", channels=4, native_rate_hz=48_000, is_default=True),
-    SoundDevice(
-        index=2,
-        name="USB Audio: -",
-        alsa_id="Device",
-        usb_path="1-2.3",
-        channels=1,
-        native_rate_hz=44_100,
-        is_default=False,
-    ),
-    SoundDevice(index=3, name="Busy", channels=2, native_rate_hz=48_000, is_default=False),
-)
+
+def card(name: str, *, channels: int, takes_16_khz: bool | None, trouble: str | None = None, **facts) -> SurveyedCard:
+    """A sound card as it was found."""
+    known = {"native_rate_hz": 48_000, "is_default": False, **facts}
+    return SurveyedCard(
+        device=SoundDevice(index=7, name=name, channels=channels, **known), takes_16_khz=takes_16_khz, trouble=trouble
+    )
 
 
 @pytest.fixture
 def cards(monkeypatch):
     """Three cards: one that takes 16 kHz, one that does not, and one that another program holds."""
-
-    def takes_rate(device: SoundDevice, channels: int, rate_hz: int) -> bool:
-        assert (channels, rate_hz) == (1, 16_000)
-        if device.name == "Busy":
-            raise UnavailableError("sound card 'Busy' cannot be opened (Device unavailable)")
-        return device.native_rate_hz == 48_000
-
-    monkeypatch.setattr(devices, "list_devices", lambda: CARDS)
-    monkeypatch.setattr(devices, "takes_rate", takes_rate)
+    found = (
+        card("UMC404HD [rev 2]", channels=4, takes_16_khz=True, is_default=True),
+        card("USB Audio: -", channels=1, takes_16_khz=False, alsa_id="Device", usb_path="1-2.3", native_rate_hz=44_100),
+        card("Busy", channels=2, takes_16_khz=None, trouble="sound card 'Busy' cannot be opened (Device unavailable)"),
+    )
+    monkeypatch.setattr(devices, "survey", lambda: found)
 
 
 @pytest.mark.usefixtures("cards")
@@ -69,7 +60,7 @@ def test_json_is_all_of_stdout(capsys):
 
 def test_no_card_is_said_on_stderr(monkeypatch, capsys):
     """A machine without a card is no error; stdout stays empty, or an empty list in JSON."""
-    monkeypatch.setattr(devices, "list_devices", tuple)
+    monkeypatch.setattr(devices, "survey", tuple)
     assert main(["devices"]) == 0
     out, err = capsys.readouterr()
     assert (out, "no sound card that can record" in err) == ("", True)

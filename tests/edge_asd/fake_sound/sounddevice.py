@@ -1,8 +1,9 @@
 """In the place of sounddevice in the recording process: cards that behave as the file named by FAKE_SOUND says, JSON.
 
-name, channels, native_rate_hz: of the one card. refuses_hz: rates that it does not take. importing, opening, starting:
-"hang", "fail" or nothing. blocks: how many it delivers, each at its time; value: of channel c's samples times c + 1.
-overrun_at: the block that comes after an overrun. then: what follows, "end", "hang", "abort" or "exit".
+name, channels, native_rate_hz: of the one card. refuses_hz: rates that it does not take. busy: whether another program
+has it. importing, opening, starting: "hang", "fail" or nothing. blocks: how many it delivers, each at its time; value:
+of channel c's samples, times c + 1. overrun_at: the block that comes after an overrun. then: what follows, "end", "hang",
+"abort" or "exit".
 """
 
 import array
@@ -50,6 +51,8 @@ def query_devices():
 
 
 def check_input_settings(*, samplerate, **_settings):
+    if PLAN.get("busy"):
+        raise PortAudioError("Device unavailable", -9985)
     if samplerate in PLAN.get("refuses_hz", ()):
         raise PortAudioError("Invalid sample rate", -9997)
 
