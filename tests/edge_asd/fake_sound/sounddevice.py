@@ -2,8 +2,8 @@
 
 name, channels, native_rate_hz: of the one card. refuses_hz: rates that it does not take. busy: whether another program
 has it. importing, opening, starting: "hang", "fail" or nothing. blocks: how many it delivers, each at its time; value:
-of channel c's samples, times c + 1. overrun_at: the block that comes after an overrun. then: what follows, "end", "hang",
-"abort" or "exit".
+of channel c's samples, times c + 1. overrun_at: the block that comes after an overrun. then: what follows, "end",
+"hang", "abort" or "exit".
 """
 
 import array
