@@ -4,6 +4,8 @@ import hashlib
 import io
 import json
 import shutil
+import subprocess
+import sys
 import threading
 import zipfile
 from collections import namedtuple
@@ -237,6 +239,21 @@ def test_full_disk_is_told_before_anything_is_fetched(zenodo, tmp_path, monkeypa
     with pytest.raises(EdgeAsdError, match=r"0\.0 GB are free; expected 0\.1 GB for 0\.0 GB of archives"):
         fetch_all(zenodo, tmp_path)
     assert zenodo.asked == []
+
+
+def test_disk_that_fills_up_ends_it_and_a_later_run_goes_on(zenodo, tmp_path):
+    """Here no file may grow beyond 100 kB."""
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
+        "from train.download import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", limited, "dcase2020", "--out", tmp_path / "data", "--api", zenodo.api]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert child.returncode == EdgeAsdError.exit_code
+    assert "cannot be written: File too large; what has arrived stays" in " ".join(child.stderr.split())
+    fetch_all(zenodo, tmp_path / "data")
+    assert ("dev_data_fan.zip", "bytes=100000-") in zenodo.asked
+    assert_whole(zenodo, tmp_path / "data")
 
 
 def test_names_that_lead_out_of_the_folder_are_not_unpacked(zenodo, tmp_path):

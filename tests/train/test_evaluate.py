@@ -257,6 +257,24 @@ def test_folder_with_something_else_is_not_written_into(tmp_path):
         evaluate.write_out(tmp_path / "report", evaluated, tmp_path, [])
 
 
+def test_unwritable_folder_is_refused(tmp_path):
+    """Here a file stands in the way."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written: Not a directory; give another --out"):
+        evaluate.write_out(tmp_path / "file" / "report", [fake_evaluated("run", files=["a.wav"])], tmp_path, [])
+
+
+def test_evaluation_data_without_labels_gives_submission_files(tmp_path, capsys):
+    """And no figures, which is said."""
+    write_clip(tmp_path / "data" / "fan" / "test" / "section_00_0000.wav", 300.0)
+    run, out = write_run(tmp_path / "run"), tmp_path / "report"
+    assert evaluate.main([str(run), str(tmp_path / "data"), "--out", str(out)]) == 0
+    (row,) = read_rows(out / "submission" / "run" / "anomaly_score_fan_section_00_test.csv")
+    assert row[0] == "section_00_0000.wav"
+    assert "no figure to give" in (out / "report.html").read_text()
+    assert "1 clips without a label" in " ".join(capsys.readouterr().err.split())
+
+
 def test_figures_are_printed_for_a_terminal():
     """By ID and by type, to two places."""
     evaluated = fake_evaluated("run", files=["a.wav"])

@@ -177,6 +177,20 @@ def test_nothing_usable_is_refused(tmp_path, capsys):
         load_recordings(tmp_path / "prepared")
 
 
+def test_unwritable_folder_is_refused(clips, tmp_path, capsys):
+    """Here a file stands in the way."""
+    (tmp_path / "file").write_text("")
+    assert run(clips, tmp_path / "file" / "prepared") == EdgeAsdError.exit_code
+    assert "cannot be written: Not a directory; give another --out" in " ".join(capsys.readouterr().err.split())
+
+
+def test_prepared_folder_is_not_prepared_again(clips, tmp_path):
+    """Its samples would be copied for nothing."""
+    prepare.prepare(clips, tmp_path / "prepared")
+    with pytest.raises(UsageError, match="it is a prepared folder itself"):
+        prepare.prepare(tmp_path / "prepared", tmp_path / "again")
+
+
 def test_damaged_samples_are_refused(clips, tmp_path):
     """A file that lost its end is never read as if it were whole."""
     out = tmp_path / "prepared"

@@ -78,7 +78,9 @@ class Waves(Sequence[FloatArray]):
 def _in_full_scale(samples: NDArray[np.float32] | NDArray[np.int16]) -> FloatArray:
     if samples.dtype == np.float32:
         return np.asarray(samples, dtype=np.float32)
-    return np.multiply(samples, np.float32(1.0 / FULL_SCALE), dtype=np.float32)  # a power of two: exact
+    waves = samples.astype(np.float32)
+    waves *= np.float32(1.0 / FULL_SCALE)  # a power of two: exact
+    return waves
 
 
 def open_waves(folder: Path, files: Sequence[str]) -> Waves:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,33 +82,38 @@ def choose_test_set(checkpoint: Checkpoint, listing: Listing, folder: Path) -> E
             f"trained on; its clips are of {', '.join(sorted({r.class_name for r in listing.recordings})[:5])}"
         )
     by_file = {recording.file: recording for recording in listing.recordings}
-    notes = []
-    if unknown:
-        notes.append(
-            f"{sum(unknown.values())} clips of classes that the run does not know: {', '.join(sorted(unknown))}"
-        )
-    kinds: dict[str, set[str]] = defaultdict(set)
-    for recording in test:
-        kinds[recording.class_name].add(recording.label)
-    one_sided = sorted(name for name, labels in kinds.items() if len(labels) == 1)
-    if one_sided:
-        notes.append(f"healthy or damaged clips alone, so no figures: {', '.join(one_sided)}")
-    if learnt and not learnt & by_file.keys():
-        notes.append(
-            f"none of the {len(learnt)} clips that the run learnt from is here by name: all are taken as unseen"
-        )
-    if not learnt:
-        notes.append(
-            "the run does not say what it was trained on: all clips not stated for training are taken as unseen"
-        )
-    if listing.ignored:
-        notes.append(f"{len(listing.ignored)} clips in no known layout, as {listing.ignored[0]}")
     return EvaluationSet(
         test=tuple(test),
         unlabelled=tuple(unlabelled),
         validation=tuple(by_file[file] for file in split.validation if file in by_file),
-        notes=tuple(notes),
+        notes=tuple(_notes(listing, test, unlabelled, unknown, learnt)),
     )
+
+
+def _notes(
+    listing: Listing,
+    test: Sequence[Recording],
+    unlabelled: Sequence[Recording],
+    unknown: Counter[str],
+    learnt: set[str],
+) -> Iterator[str]:
+    """What a reader of the figures might else take for granted."""
+    if unknown:
+        yield f"{sum(unknown.values())} clips of classes that the run does not know: {', '.join(sorted(unknown))}"
+    labels: dict[str, set[str]] = defaultdict(set)
+    for recording in test:
+        labels[recording.class_name].add(recording.label)
+    one_sided = sorted(name for name, found in labels.items() if len(found) == 1)
+    if one_sided:
+        yield f"healthy or damaged clips alone, so no figures: {', '.join(one_sided)}"
+    if unlabelled:
+        yield f"{len(unlabelled)} clips without a label: in the submission files, not in the figures"
+    if not learnt:
+        yield "the run does not say what it was trained on: all clips not stated for training are taken as unseen"
+    elif not any(recording.file in learnt for recording in listing.recordings):
+        yield f"none of the {len(learnt)} clips that the run learnt from is here by name: all are taken as unseen"
+    if listing.ignored:
+        yield f"{len(listing.ignored)} clips in no known layout, as {listing.ignored[0]}"
 
 
 def score_run(
