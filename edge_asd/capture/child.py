@@ -25,9 +25,10 @@ from edge_asd.errors import UnavailableError
 BLOCK_S = 0.04
 """A quarter of the step that all hops are multiples of: a window ends with a block."""
 
-_CARD_BUFFER_S = 0.25
-"""How much sound the driver is asked to hold while this process does not get to run. A sound server delivers the later,
-the larger it is: by about a sixth of it."""
+_CARD_BUFFER_S = 0.5
+_SERVER_BUFFER_S = 0.25
+"""How much sound the driver is asked to hold while this process does not get to run: it may deliver a quarter of that
+late. A sound server has a buffer of its own, and needs less here."""
 
 _RING_S = 5.0
 """How much sound waits for a daemon that is late."""
@@ -133,7 +134,7 @@ def _open(request: Request, news: int) -> Any:
         channels=n_channels,
         samplerate=rate_hz,
         blocksize=block_samples,
-        latency=_CARD_BUFFER_S,
+        latency=_SERVER_BUFFER_S if device.alsa_id is None else _CARD_BUFFER_S,
         dtype="float32",
         callback=on_sound,
         finished_callback=on_end,
