@@ -214,6 +214,13 @@ def _slot_model(config: DeviceConfig, slots: SlotFolder, slot: Slot) -> Model:
 
 
 def _model(config: DeviceConfig, bundle: Bundle, slot: Slot | None = None) -> Model:
+    if bundle.signer not in trust_from_config(config).public_keys:
+        LOG.warning(
+            "model %s %s is signed by %s and runs all the same: trust.require_signature is false",
+            bundle.manifest.name,
+            bundle.manifest.version,
+            bundle.signer or "nobody",
+        )
     pipeline = pipeline_from_config(config, bundle)
     return Model(manifest=bundle.manifest, sha256=bundle.sha256, pipeline=pipeline, slot=slot)
 

@@ -92,3 +92,25 @@ def test_model_that_would_alarm_falsely_never_serves(device, mosquitto, subscrib
     assert not [message for message in heard if message.leaf == "alarm"]
     failed = status(edge_asd, device)["slots"]["b"]
     assert (failed["state"], "motor-1" in failed["why"]) == ("failed", True)
+
+
+@pytest.mark.slow
+def test_model_that_crashes_the_daemon_on_trial_gives_way(device, mosquitto, subscribe, make_version, edge_asd):
+    """Three SIGKILLs in a row while it is on trial, as crashes would be: the start after them serves the old one."""
+    device.config["shadow"]["trial_s"] = 1e6
+    device.write(mosquitto.url)
+    for version in ("1.0.0", "1.1.0"):
+        assert edge_asd("bundle", "install", make_version(version), "--config", device.path)[0] == 0
+    subscriber = subscribe(mosquitto)
+    process = device.start(mosquitto.url)
+    subscriber.wait_for(lambda heard: "1.1.0" in versions(heard), 120)
+    for crash in range(3):
+        process.kill()
+        process.wait()
+        n_heard = len(subscriber.heard)
+        process = device.start(mosquitto.url)
+        expected = "1.1.0" if crash < 2 else "1.0.0"
+        subscriber.wait_for(lambda heard, n=n_heard, name=expected: name in versions(heard[n:]), 60)
+    record = status(edge_asd, device)["slots"]
+    assert (record["a"]["state"], record["b"]["state"]) == ("good", "failed")
+    assert "crashed 3 times in a row" in record["b"]["why"]
