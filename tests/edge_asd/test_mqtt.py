@@ -1,5 +1,6 @@
 """Delivery against real brokers, and against bad ones."""
 
+import contextlib
 import logging
 import random
 import secrets
@@ -621,3 +622,46 @@ def test_login_that_is_followed_by_an_end_does_not_count_as_success(publish):
     mute.close()
     wait_until(lambda: publisher.status().trouble is not None)
     assert publisher._backoff._longest_s >= before
+
+
+class GarbageBroker:
+    """Lets in, and then talks nonsense: other nonsense on each connection."""
+
+    host = "127.0.0.1"
+    protocol = "3.1.1"
+
+    def __init__(self):
+        self._listener = socket.create_server((self.host, 0))
+        self.port = self._listener.getsockname()[1]
+        self.connections = 0
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        nonsense = random.Random(2)
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            with connection, contextlib.suppress(OSError):
+                connection.recv(4096)
+                accepted = bytes([0x20, 2, 0, 0]) if self.connections % 2 else b""
+                connection.sendall(accepted + nonsense.randbytes(nonsense.randrange(1, 60)))
+                time.sleep(0.01)
+
+    def close(self):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+@pytest.mark.parametrize("protocol", [5, "3.1.1"])
+def test_nonsense_from_a_broker_is_survived(outbox, publish, protocol):
+    """Whatever it says, the thread goes on and connects anew."""
+    broker = GarbageBroker()
+    outbox.put_many([score() for _ in range(10)])
+    publisher = publish(broker, protocol=protocol, connect_timeout_s=0.5)
+    wait_until(lambda: broker.connections > 12, timeout_s=30.0)
+    assert publisher._thread.is_alive()
+    assert publisher.status().trouble is not None
+    broker.close()
