@@ -12,6 +12,7 @@ import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from edge_asd.config import load_config
 from edge_asd.errors import UnavailableError, UsageError
@@ -95,13 +96,14 @@ def _print_list(kept: list[Kept], folder: EvidenceFolder, *, as_json: bool) -> N
         table.add_column(heading, justify="right")
     for each in kept:
         sound = f"{each.length_s:.1f} s" + ("" if each.whole else ", cut short")
-        table.add_row(each.id, each.machine, each.began_utc, f"{each.peak_score:.2f}", f"{each.threshold:.2f}", sound)
+        table.add_row(
+            each.id, Text(each.machine), each.began_utc, f"{each.peak_score:.2f}", f"{each.threshold:.2f}", sound
+        )
     console.print(table)
     console.print(f"{len(kept)} alarms, {folder.n_bytes / 1e6:.1f} MB in {folder.path}", markup=False, soft_wrap=True)
 
 
 def _print_one(kept: Kept, folder: Path) -> None:
-    table = Table(box=None, show_header=False)
     for name, value in (
         ("alarm", kept.id),
         ("machine", kept.machine),
@@ -114,8 +116,7 @@ def _print_one(kept: Kept, folder: Path) -> None:
         ("scores", ", ".join(f"{scored.score:.2f}" for scored in kept.scores)),
         *((suffix, str(folder / f"{kept.id}{suffix}")) for suffix in SUFFIXES),
     ):
-        table.add_row(name, value)
-    Console(highlight=False, soft_wrap=True).print(table, markup=False)
+        print(f"{name:<28}{value}")
 
 
 def _export(kept: Kept, folder: Path, to: Path) -> None:
