@@ -27,6 +27,9 @@ _STEP_S = 1.0
 RECONNECT_MIN_S = 1.0
 RECONNECT_MAX_S = 120.0
 
+_MAX_REPORTED = 16
+"""Different troubles that are told before the broker takes a message again."""
+
 _MAX_KEPT = 64
 """Topics that `keep` takes; more would be a bug."""
 
@@ -99,7 +102,7 @@ class Publisher:
         self._connections = 0
         self._acknowledged = 0
         self._trouble: str | None = None
-        self._reported: str | None = None
+        self._reported: set[str] = set()
 
     def start(self) -> None:
         """Begins to connect and deliver; returns at once."""
@@ -243,7 +246,7 @@ class Publisher:
         if acknowledged:
             # Only now is it proved that the broker takes what it is sent: a login alone is no success.
             self._backoff.reset()
-            self._reported = None
+            self._reported.clear()
         row_ids = [under_way.pop(mid) for mid in acknowledged if mid in under_way]
         if row_ids:
             self._spool.delete(row_ids)
@@ -261,6 +264,9 @@ class Publisher:
 
     def _report(self, trouble: str) -> None:
         """Logs a trouble once, however often it comes again before the broker takes a message."""
-        level = logging.DEBUG if trouble == self._reported else logging.WARNING
+        is_news = trouble not in self._reported and len(self._reported) < _MAX_REPORTED
+        if is_news:
+            self._reported.add(trouble)
+        level = logging.WARNING if is_news else logging.DEBUG
         LOG.log(level, "MQTT broker %s: %s; trying again with growing pauses", self._settings.endpoint, trouble)
-        self._trouble = self._reported = trouble
+        self._trouble = trouble

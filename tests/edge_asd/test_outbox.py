@@ -345,7 +345,7 @@ def survives(folder, killed_spool, name, places):
     outbox.close()
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(name=st.sampled_from(["spool.db", "spool.db-wal", "spool.db.mark", "spool.db.ceiling"]), places=PLACES)
 def test_flipped_bits_never_stop_the_spool_nor_repeat_a_number(tmp_path_factory, killed_spool, name, places):
     """Any bytes of any one of its files."""
