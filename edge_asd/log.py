@@ -52,7 +52,7 @@ def configure_log(*, level: str, log_format: LogFormat, stream: TextIO | None = 
     return handler
 
 
-class LogHandler(logging.StreamHandler[TextIO]):
+class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]  # takes its type only from Python 3.11 on
     """Writes records, but of warnings and errors that repeat only one in 5 minutes, with the count of those between.
 
     Two records are the same where logger, level, text and names in it are, whatever the numbers.
