@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ from edge_asd.bundle import (
     Threshold,
     Tolerance,
     open_bundle,
+    sign_bundle,
     tensor_specs,
     write_bundle,
 )
@@ -111,6 +113,50 @@ def write(models):
         )
 
     return write
+
+
+def test_half_precision_network_is_optional(tmp_path, models, bare_onnx, write) -> None:
+    """A bundle with one gives it, signed or not; one without names those that it has."""
+    half = bare_onnx(SPEC, len(CLASSES), model=bare_onnx.field(6, b"half" * 30))
+    path = tmp_path / "half-1.0.0.asd"
+    write_bundle(
+        path,
+        _description(),
+        onnx_fp32=models["fp32"],
+        onnx_fp16=half,
+        onnx_int8=models["int8"],
+        golden=_golden(),
+        model_card=CARD,
+    )
+    assert open_bundle(path).onnx_model("fp16") == half
+    signed = sign_bundle(path, Ed25519PrivateKey.generate(), tmp_path / "signed-1.0.0.asd")
+    assert signed.onnx_model("fp16") == half
+    with pytest.raises(BundleError, match=r"has no fp16 network; expected model\.fp16\.onnx; choose one of fp32, int8"):
+        write(tmp_path / "plain-1.0.0.asd").onnx_model("fp16")
+
+
+@pytest.mark.parametrize("held_by", ["the archive", "manifest.json"])
+def test_half_precision_network_that_only_one_side_names_is_refused(tmp_path, models, held_by) -> None:
+    """Archive and manifest name the same files, or the bundle is not believed."""
+    path = tmp_path / "half-1.0.0.asd"
+    write_bundle(
+        path,
+        _description(),
+        onnx_fp32=models["fp32"],
+        onnx_fp16=models["fp32"],
+        onnx_int8=models["int8"],
+        golden=_golden(),
+        model_card=CARD,
+    )
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    if held_by == "the archive":
+        del contents["model.fp16.onnx"]
+    else:
+        contents = _with_manifest(lambda manifest: manifest["files"].pop("model.fp16.onnx"))(contents)
+    path.write_bytes(sealed_zip(contents))
+    with pytest.raises(BundleError, match=rf"{held_by} lacks model\.fp16\.onnx"):
+        open_bundle(path)
 
 
 @pytest.fixture(scope="module")
