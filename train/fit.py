@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 from edge_asd.errors import EdgeAsdError, UnavailableError, UsageError
 from edge_asd.types import FeatureSpec
 from train.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, save_checkpoint
-from train.data import Recording, Split, load_recordings, open_waves, split_recordings
+from train.data import Recording, Split, left_out, list_folder, open_waves, split_recordings
 from train.evaluation.streams import metrics_of, print_scores, score_streams, write_scores
 from train.module import OsSclModule
 from train.progress import Progress
@@ -84,7 +84,8 @@ def fit(folder: Path, run: Path, settings: TrainingSettings, console: Console) -
     """
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise UnavailableError("--device is cuda and torch finds no CUDA device; expected one; use --device cpu")
-    recordings = load_recordings(folder)
+    listing = list_folder(folder)
+    recordings = listing.labelled
     classes, split = split_recordings(
         recordings,
         seed=settings.seed,
@@ -92,6 +93,8 @@ def fit(folder: Path, run: Path, settings: TrainingSettings, console: Console) -
         held_out_share=settings.held_out_share,
         limit=settings.limit,
     )
+    for line in left_out(listing, classes):
+        console.print(f"note: {line}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     _open_run(run)
     _write_start(run, settings, classes, split, recordings)
     lightning.seed_everything(settings.seed, verbose=False)

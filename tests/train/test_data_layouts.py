@@ -1,11 +1,15 @@
 """Each layout's own names say machine, label and split, whatever else the path holds."""
 
 import csv
+from pathlib import PurePosixPath
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge_asd.errors import UsageError
-from train.data import list_folder, load_recordings, split_recordings
+from train.data import left_out, list_folder, load_recordings, split_recordings
+from train.data.names import recording_from_path
 
 
 def touch(folder, *names):
@@ -185,6 +189,37 @@ def test_stated_validation_validates(tmp_path):
     assert split.validation == ("a3.wav", "b3.wav")
     assert split.train == ("a0.wav", "a1.wav", "a2.wav", "b0.wav", "b1.wav", "b2.wav")
     assert split.held_out == ("a4.wav", "b4.wav")
+
+
+def test_what_serves_nothing_is_said(tmp_path):
+    """Classes without healthy training clips, clips without labels, clips in no layout."""
+    touch(tmp_path, *(f"fan/train/normal_id_{i:02}_{n:08}.wav" for i in (0, 1) for n in range(3)))
+    touch(tmp_path, "pump/test/normal_id_00_00000000.wav", "fan/test/id_01_00000000.wav", "cow.wav")
+    listing = list_folder(tmp_path)
+    classes, _ = split_recordings(listing.labelled, seed=0, validation_share=0.1, held_out_share=0.1)
+    assert left_out(listing, classes) == (
+        "no healthy clips to train on, so left out: pump/id_00",
+        "1 clips without a label are left out",
+        "1 clips in no known layout are left out, as cow.wav",
+    )
+
+
+WORDS = st.sampled_from(["fan", "id_03", "normal", "anomaly", "section_01", "target", "train", "abnormal", "x"])
+
+
+@given(above=st.lists(WORDS, max_size=4), number=st.integers(0, 99), label=st.sampled_from(["normal", "anomaly"]))
+def test_nothing_above_the_layout_is_read(above, number, label):
+    """Whatever the folders above are called, type, ID, label and split come from their own places."""
+    split = "test" if label == "anomaly" else "train"
+    for path, machine_id in (
+        (f"{split}/{label}_id_{number:02}_00000001.wav", f"id_{number:02}"),
+        (f"{split}/section_{number:02}_source_{split}_{label}_0001_id_07.wav", f"section_{number:02}"),
+        (f"id_{number:02}/{label.replace('anomaly', 'abnormal')}/00000001.wav", f"id_{number:02}"),
+    ):
+        recording = recording_from_path(PurePosixPath(*above, "valve", path), "slider", {})
+        assert recording.class_name == f"valve/{machine_id}"
+        assert recording.label == label
+        assert recording.stated_split == ("none" if "id_" in path.split("/")[0] else split)
 
 
 def test_nothing_stated_for_training_is_held_out(tmp_path):

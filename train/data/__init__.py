@@ -2,7 +2,7 @@
 
 from train.data.folder import Listing, list_folder, load_recordings
 from train.data.recording import Domain, Label, Recording, StatedSplit
-from train.data.split import Split, split_recordings
+from train.data.split import Split, left_out, split_recordings
 from train.data.waves import Waves, open_waves
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Split",
     "StatedSplit",
     "Waves",
+    "left_out",
     "list_folder",
     "load_recordings",
     "open_waves",

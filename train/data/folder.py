@@ -28,6 +28,11 @@ class Listing:
     recordings: tuple[Recording, ...]
     ignored: tuple[str, ...] = ()
 
+    @property
+    def labelled(self) -> tuple[Recording, ...]:
+        """Those known to be normal or anomalous."""
+        return tuple(recording for recording in self.recordings if recording.label != "none")
+
 
 def load_recordings(folder: Path) -> tuple[Recording, ...]:
     """List the labelled recordings of a data folder.
@@ -36,7 +41,7 @@ def load_recordings(folder: Path) -> tuple[Recording, ...]:
         UsageError: the folder is absent, empty or in no known layout, it changed since it was prepared, its
             metadata.csv is not as expected, or no clip is labelled.
     """
-    labelled = tuple(recording for recording in list_folder(folder).recordings if recording.label != "none")
+    labelled = list_folder(folder).labelled
     if not labelled:
         raise UsageError(f"{folder}: no clip labelled normal or anomaly; {_LAYOUTS}")
     return labelled

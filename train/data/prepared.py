@@ -161,7 +161,7 @@ def map_samples(folder: Path, index: PreparedIndex) -> NDArray[np.int16]:
     """Map the samples of all clips, (total_samples,) int16, into memory for reading."""
     if index.total_samples == 0:
         return np.zeros(0, dtype=np.int16)
-    return np.memmap(folder / SAMPLES_NAME, dtype=SAMPLES_DTYPE, mode="r", shape=(index.total_samples,))
+    return np.asarray(np.memmap(folder / SAMPLES_NAME, dtype=SAMPLES_DTYPE, mode="r", shape=(index.total_samples,)))
 
 
 def places_of(index: PreparedIndex, files: Sequence[str], folder: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

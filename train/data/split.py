@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_asd.errors import UsageError
+from train.data.folder import Listing
 from train.data.recording import Recording, StatedSplit
 
 
@@ -91,6 +92,24 @@ def split_recordings(
     ]
     split = Split(**{side: tuple(sorted(files)) for side, files in sides.items()}, anomaly=tuple(sorted(anomaly)))
     return tuple(sorted(normal)), split
+
+
+def left_out(listing: Listing, classes: Sequence[str]) -> tuple[str, ...]:
+    """What of a data folder serves neither training nor test, in words.
+
+    classes: those that `split_recordings` gave.
+    """
+    labelled = listing.labelled
+    others = sorted({recording.class_name for recording in labelled} - set(classes))
+    n_unlabelled = len(listing.recordings) - len(labelled)
+    lines = []
+    if others:
+        lines.append(f"no healthy clips to train on, so left out: {', '.join(others)}")
+    if n_unlabelled:
+        lines.append(f"{n_unlabelled} clips without a label are left out")
+    if listing.ignored:
+        lines.append(f"{len(listing.ignored)} clips in no known layout are left out, as {listing.ignored[0]}")
+    return tuple(lines)
 
 
 def _check_stated(recordings: Sequence[Recording]) -> None:
