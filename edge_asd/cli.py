@@ -13,6 +13,7 @@ from edge_asd.commands import (
     bundle,
     check_config,
     devices,
+    doctor,
     engine,
     evidence,
     ha,
@@ -30,7 +31,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="edge-asd", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"edge-asd {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (run, status, watch, alarm, evidence, audit, score, check_config, devices, bundle, engine, ha):
+    for command in (
+        run,
+        status,
+        doctor,
+        watch,
+        alarm,
+        evidence,
+        audit,
+        score,
+        check_config,
+        devices,
+        bundle,
+        engine,
+        ha,
+    ):
         command.add_parser(subparsers)
     return parser
 

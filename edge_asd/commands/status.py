@@ -42,21 +42,30 @@ def run(arguments: argparse.Namespace) -> int:
         ConfigError: the configuration has faults, or no port to ask on.
         UnavailableError: no daemon answers, or it is not ours.
     """
-    config = load_config(arguments.config, files_must_exist=False)
-    body = _ask(config)
-    try:
-        report = TypeAdapter(Report).validate_json(body)
-    except ValidationError as error:
-        raise UnavailableError(
-            f"port {config.metrics.port}: the answer is not that of this edge-asd; expected its daemon there, of the "
-            "same version; restart it, or look which program has the port"
-        ) from error
+    body, report = ask_daemon(load_config(arguments.config, files_must_exist=False))
     if arguments.json:
         print(body.decode())
     else:
         _show(report)
     in_alarm = any(machine.alarm_id is not None for machine in report.machines)
     return _NEEDS_ATTENTION if report.troubles or in_alarm else 0
+
+
+def ask_daemon(config: DeviceConfig) -> tuple[bytes, Report]:
+    """What the daemon of this configuration says of itself, as it came and read.
+
+    Raises:
+        ConfigError: there is no port to ask on.
+        UnavailableError: no daemon answers, or it is not ours.
+    """
+    body = _ask(config)
+    try:
+        return body, TypeAdapter(Report).validate_json(body)
+    except ValidationError as error:
+        raise UnavailableError(
+            f"port {config.metrics.port}: the answer is not that of this edge-asd; expected its daemon there, of the "
+            "same version; restart it, or look which program has the port"
+        ) from error
 
 
 def _ask(config: DeviceConfig) -> bytes:
