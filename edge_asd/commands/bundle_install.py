@@ -73,7 +73,7 @@ def _install(arguments: argparse.Namespace) -> int:
     if record.candidate is not None and record.candidate.file == slot.file and record.serving is not None:
         print(
             f"{slot.name} {slot.version} is in slot {record.other}, in shadow beside {record.serving.name} "
-            f"{record.serving.version}, which serves; it takes over after {config.shadow.period_s / 3_600:g} h of "
+            f"{record.serving.version}, which serves; it takes over after {config.shadow.period_s:g} s of "
             "normal sound of each machine, if it does well: edge-asd bundle status"
         )
     else:
@@ -134,7 +134,7 @@ def _test(arguments: argparse.Namespace) -> int:
 
 def _compared_table(candidate: Slot, period_s: float) -> Table:
     table = Table("machine", title=f"{_named(candidate)} in shadow", box=box.SIMPLE, title_justify="left")
-    for heading in (f"normal sound, of {period_s:g} s", "heard", "drift", "alarms of its own", "alarms missed"):
+    for heading in (f"normal of {period_s:g} s", "heard", "drift", "alarms alone", "missed"):
         table.add_column(heading, justify="right")
     for machine, found in candidate.compared.items():
         table.add_row(
