@@ -27,6 +27,9 @@ _STEP_S = 1.0
 RECONNECT_MIN_S = 1.0
 RECONNECT_MAX_S = 120.0
 
+_DELETED_AT_ONCE = 128
+"""Acknowledged messages that are deleted together while more go out; a crash before that repeats them."""
+
 _MAX_REPORTED = 16
 """Different troubles that are told before the broker takes a message again."""
 
@@ -55,6 +58,38 @@ class PublisherStatus:
     connections: int
     acknowledged: int
     trouble: str | None
+
+
+class _UnderWay:
+    """What was sent over a connection, until it is acknowledged and deleted from the spool, many at once."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._row_ids: dict[int, int] = {}  # by packet id
+        self._delivered: list[int] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many are not acknowledged."""
+        return len(self._row_ids)
+
+    def sent(self, packet_id: int, row_id: int) -> None:
+        """A message went out."""
+        self._row_ids[packet_id] = row_id
+
+    def acknowledged(self, packet_ids: Sequence[int]) -> int:
+        """The broker took these packets; returns how many were messages of the spool."""
+        row_ids = [self._row_ids.pop(packet_id) for packet_id in packet_ids if packet_id in self._row_ids]
+        self._delivered += row_ids
+        if len(self._delivered) >= _DELETED_AT_ONCE:
+            self.delete()
+        return len(row_ids)
+
+    def delete(self) -> None:
+        """Takes the acknowledged ones out of the spool."""
+        if self._delivered:
+            self._spool.delete(self._delivered)
+            self._delivered = []
 
 
 class Publisher:
@@ -194,27 +229,30 @@ class Publisher:
         horizon = self._spool.last_row_id()
         self._announce(link)
         offered_row = 0
-        under_way: dict[int, int] = {}  # packet id -> row id
+        messages = _UnderWay(self._spool)
         while link.is_up and link.rejection is None:
-            self._settle(link, under_way)
+            self._settle(link, messages)
             self._offer_kept(link)
-            for message in self._spool.pending(limit=link.room, after=offered_row):
+            offered = self._spool.pending(limit=link.room, after=offered_row) if link.room else ()
+            for message in offered:
                 topic = self._topics.of(message.machine, message.leaf)
                 payload = payload_bytes(message, historical=message.row_id <= horizon)
-                under_way[link.publish(topic, payload, retain=message.retain)] = message.row_id
+                messages.sent(link.publish(topic, payload, retain=message.retain), message.row_id)
                 offered_row = message.row_id
-            if self._stopping.is_set() and (not under_way or time.monotonic() > self._drain_until_s):
+            if not offered:
+                messages.delete()  # nothing else to do
+            if self._stopping.is_set() and (not messages.waiting or time.monotonic() > self._drain_until_s):
                 self._say_goodbye(link)
-                self._settle(link, under_way)
-                return
+                break
             link.step(self._wake, _STEP_S if not self._stopping.is_set() else 0.1)
-        self._settle(link, under_way)
+        self._settle(link, messages)
+        messages.delete()
         if link.rejection is not None:
             self._report(
                 f"it refused messages ({link.rejection}), which wait in the spool; check that its ACL lets user "
                 f"{self._settings.username!r} write {self._topics.all}"
             )
-        else:
+        elif not self._stopping.is_set():
             self._report(f"connection lost ({link.loss}); messages wait in the spool")
 
     def _announce(self, link: Link) -> None:
@@ -240,17 +278,14 @@ class Publisher:
         for topic, payload in due:
             link.publish(topic, payload, retain=True, may_be_refused=True)
 
-    def _settle(self, link: Link, under_way: dict[int, int]) -> None:
-        """Deletes what the broker acknowledged."""
+    def _settle(self, link: Link, messages: _UnderWay) -> None:
+        """Takes note of what the broker acknowledged."""
         acknowledged = link.take_acknowledged()
         if acknowledged:
             # Only now is it proved that the broker takes what it is sent: a login alone is no success.
             self._backoff.reset()
             self._reported.clear()
-        row_ids = [under_way.pop(mid) for mid in acknowledged if mid in under_way]
-        if row_ids:
-            self._spool.delete(row_ids)
-            self._acknowledged += len(row_ids)
+        self._acknowledged += messages.acknowledged(acknowledged)
 
     def _say_goodbye(self, link: Link) -> None:
         """Leaves `stopped` behind and disconnects; without an answer the last will tells the truth."""
