@@ -31,7 +31,11 @@ from edge_asd.engine.tensorrt.library import import_tensorrt, make_logger
 from edge_asd.errors import UnavailableError
 bundle = open_bundle(pathlib.Path(sys.argv[1]))
 precision = sys.argv[2]
-model = bundle.onnx_model("int8" if precision == "broken" else precision)
+if precision == "fp16":
+    from export.half import half_from_fp32
+    model = half_from_fp32(bundle.onnx_model("fp32"))
+else:
+    model = bundle.onnx_model("int8" if precision == "broken" else precision)
 if precision == "broken":
     model = model[: len(model) // 2]
 assert import_tensorrt() is trt
@@ -88,7 +92,7 @@ def run(folder: str, program: str, *arguments: str):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_example_network_parses_and_builds(precision) -> None:
     """The shipped network is one that TensorRT 11.4 takes, with one profile for one machine and one for batches."""
     built = run("builder", BUILD, str(EXAMPLE), precision)
