@@ -40,6 +40,7 @@ from edge_asd.types import Leaf, OutgoingMessage, SpooledMessage
 LOG = logging.getLogger(__name__)
 
 UNWRITTEN = "the disk refused them"
+_MAX_REFUSED = 256
 _MAX_AGE_S = 30 * 86_400.0
 
 _Result = TypeVar("_Result")
@@ -90,6 +91,7 @@ class Outbox:
         self._dropped = 0
         self._unwritten: Counter[str] = Counter()
         self._unwritten_total = 0
+        self._refused: list[tuple[OutgoingMessage, str]] = []
         self._disk_trouble = False
         self._database: sqlite3.Connection | None = None
         self._last_row = 0
@@ -118,30 +120,32 @@ class Outbox:
         records: what the next run has to know, by name, committed in the same transaction; None forgets one. What has
         not changed is not written again. Records outlive a spool that is found damaged while this one runs.
 
-        Returns their sequence numbers; or none at all where the disk refused them: they are counted, and announced as
-        lost once it takes messages again.
+        Returns their sequence numbers; or none at all where the disk refused them. Alarms and states are then kept in
+        memory and committed ahead of the next messages that it takes, up to 256 of them; others are counted, and
+        announced as lost.
 
         Raises:
             ValueError: a payload is not JSON, for instance for a NaN.
         """
-        bodies = [body(message.payload) for message in messages]
+        new = [(message, body(message.payload)) for message in messages]
         with self._lock:
+            due = [*self._refused, *new]
             for name, value in (records or {}).items():
                 if value is None:
                     self._records.pop(name, None)
                 else:
                     self._records[name] = value
             try:
-                seqs = self._despite_damage(lambda: self._commit(messages, bodies))
+                seqs = self._despite_damage(lambda: self._commit(due))
             except (OSError, sqlite3.Error) as error:
-                self._unwritten.update(message.machine or DEVICE for message in messages)
-                self._unwritten_total += len(messages)
+                self._refuse(due)
                 self._report(error)
                 return []
+            self._refused.clear()
             if self._disk_trouble:
                 LOG.warning("message spool %s takes messages again", self._file.path)
                 self._disk_trouble = False
-            return seqs
+            return seqs[len(due) - len(new) :]
 
     def records(self) -> dict[str, bytes]:
         """What `put_many` was given to remember, in this run or one before."""
@@ -238,7 +242,16 @@ class Outbox:
                 database.execute("ROLLBACK")
             raise
 
-    def _commit(self, messages: Sequence[OutgoingMessage], bodies: Sequence[str]) -> list[int]:
+    def _refuse(self, due: Sequence[tuple[OutgoingMessage, str]]) -> None:
+        """Keeps what a site acts on in memory, and counts the rest as lost."""
+        acted_on = [pair for pair in due if pair[0].leaf in {"alarm", "state"}]
+        lost = [message for message, _ in due if message.leaf not in {"alarm", "state"}]
+        lost += [message for message, _ in acted_on[:-_MAX_REFUSED]]
+        self._refused = acted_on[-_MAX_REFUSED:]
+        self._unwritten.update(message.machine or DEVICE for message in lost)
+        self._unwritten_total += len(lost)
+
+    def _commit(self, due: Sequence[tuple[OutgoingMessage, str]]) -> list[int]:
         self._opened()
         taken: dict[str, int] = {}
         seqs = []
@@ -250,7 +263,7 @@ class Outbox:
                 last = self._take_seqs(taken, machine, count)
                 loss = Loss(machine=machine, why=UNWRITTEN, first=last - count + 1, last=last, count=count)
                 record_loss(database, loss)
-            for message, payload in zip(messages, bodies, strict=True):
+            for message, payload in due:
                 row_id += 1
                 row = Row(
                     row_id=row_id,
@@ -273,7 +286,7 @@ class Outbox:
         self._last_seqs.update(taken)
         self._unwritten.clear()
         self._last_row = row_id
-        self._messages += len(messages)
+        self._messages += len(due)
         self._spool_bytes += added_bytes
         for freed in (aged, full):
             self._account(freed)

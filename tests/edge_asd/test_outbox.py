@@ -417,6 +417,25 @@ def test_messages_that_the_disk_refused_are_announced_later(tmp_path, caplog):
     assert "database or disk is full" in caplog.records[0].message
 
 
+def test_alarms_and_states_that_the_disk_refused_are_committed_once_it_can(tmp_path):
+    """They wait in memory, ahead of what comes next, each once; of a flood of them the oldest are counted as lost."""
+    outbox = open_outbox(tmp_path)
+    put(outbox)
+    outbox._database.execute("PRAGMA query_only = ON")
+    for number in range(300):
+        assert put(outbox, leaf="score", number=number) is None
+        assert put(outbox, leaf="alarm", number=number) is None
+    assert outbox.status().unwritten == 300 + 44
+    outbox._database.execute("PRAGMA query_only = OFF")
+    assert put(outbox, leaf="state") == 1 + 300 + 44 + 256 + 1
+    waiting = everything(outbox)
+    assert [message.payload["number"] for message in waiting if message.leaf == "alarm"] == list(range(44, 300))
+    assert [message.leaf for message in waiting[-2:]] == ["alarm", "state"]
+    assert put_health(outbox) == [
+        {"machine": "fan", "from": 2, "to": 345, "count": 344, "why": "the disk refused them"}
+    ]
+
+
 def test_records_are_committed_with_the_messages_that_follow_from_them(tmp_path):
     """The next run reads what this one put, replaced or forgot, and no other."""
     outbox = open_outbox(tmp_path)
@@ -479,21 +498,22 @@ delivered = []
 while batch := outbox.pending(limit=64, after=0):  # delivery goes on
     delivered += [message.payload["seq"] for message in batch]
     outbox.delete([message.row_id for message in batch])
-still_refused = sum(put(outbox, "alarm") is None for _ in range(3))
+assert [put(outbox, "alarm") for _ in range(3)] == [None] * 3
 (folder / "ballast").unlink()
 last = put(outbox)
 outbox.put(machine=None, leaf="health", retain=True, payload={})
 rest = outbox.pending(limit=100, after=0)
 delivered += [message.payload["seq"] for message in rest if message.machine]
 print(json.dumps({
-    "refused": refused + still_refused, "last": last, "delivered": delivered, "drops": rest[-1].payload["drops"],
+    "refused": refused, "last": last, "alarms": [message.leaf for message in rest].count("alarm"),
+    "delivered": delivered, "drops": rest[-1].payload["drops"],
     "status": outbox.status().unwritten,
 }))
 """
 
 
 def test_full_disk_stops_neither_scoring_nor_delivery(tmp_path):
-    """On a real file system without a free byte: no error, no repeat, and every number is delivered or announced."""
+    """On a real file system without a free byte: no error, no repeat, no alarm lost, the rest delivered or announced."""
     if subprocess.run(["unshare", "-rm", "true"], check=False).returncode != 0:
         pytest.skip("a file system of its own cannot be mounted here (unshare -rm)")
     script = f'mount -t tmpfs -o size=8m tmpfs "{tmp_path}" && exec "{sys.executable}" -c "$1" "{tmp_path}"'
@@ -503,6 +523,7 @@ def test_full_disk_stops_neither_scoring_nor_delivery(tmp_path):
     result = json.loads(done.stdout)
     assert result["refused"] > 1_000
     assert result["status"] == result["refused"]
+    assert result["alarms"] == 3
     assert len(result["delivered"]) == len(set(result["delivered"]))
     told = {seq for drop in result["drops"] for seq in range(drop["from"], drop["to"] + 1)}
     assert sum(drop["count"] for drop in result["drops"]) == result["refused"] == len(told)
