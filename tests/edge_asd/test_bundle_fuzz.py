@@ -34,6 +34,22 @@ def bundle(make_bare_bundle, tmp_path):
     return sign_bundle(path, KEY, path)
 
 
+@pytest.fixture
+def altered(tmp_path):
+    """A file, `path`, that `put` gives other content; opened once, since opening to write is what takes time."""
+    path = tmp_path / "altered.asd"
+    with path.open("wb") as stream:
+
+        def put(data: bytes) -> None:
+            stream.seek(0)
+            stream.write(data)
+            stream.truncate()
+            stream.flush()
+
+        put.path = path
+        yield put
+
+
 def flipped(data: bytes, random: Random) -> bytes:
     """One to eight random bytes of it become others."""
     changed = bytearray(data)
@@ -48,23 +64,23 @@ def resealed(data: bytes) -> bytes:
     return body + b"sha256:" + hashlib.sha256(body).hexdigest().encode()
 
 
-def test_flipped_bytes_are_always_refused(bundle, tmp_path):
+def test_flipped_bytes_are_always_refused(bundle, altered):
     """A thousand cases, whoever is trusted: what a bad disk or copy does to a file never opens."""
     sound, random = bundle.path.read_bytes(), Random(1)
-    path = tmp_path / "flipped.asd"
+    path = altered.path
     for _ in range(CASES):
-        path.write_bytes(flipped(sound, random))
-        with pytest.raises(BundleError, match=r"flipped\.asd"):
+        altered(flipped(sound, random))
+        with pytest.raises(BundleError, match=r"altered\.asd"):
             open_bundle(path)
 
 
-def test_flipped_bytes_under_a_fitting_seal_are_refused_or_of_no_account(bundle, tmp_path):
+def test_flipped_bytes_under_a_fitting_seal_are_refused_or_of_no_account(bundle, altered):
     """A thousand cases of someone who seals the archive again: what opens is signed, byte for byte."""
     sound, random = bundle.path.read_bytes(), Random(2)
-    path = tmp_path / "flipped.asd"
+    path = altered.path
     opened = 0
     for _ in range(CASES):
-        path.write_bytes(resealed(flipped(sound[:-SEAL_BYTES], random) + sound[-SEAL_BYTES:]))
+        altered(resealed(flipped(sound[:-SEAL_BYTES], random) + sound[-SEAL_BYTES:]))
         try:
             found = open_bundle(path, trust=TRUST)
         except BundleError:
@@ -78,12 +94,12 @@ def test_flipped_bytes_under_a_fitting_seal_are_refused_or_of_no_account(bundle,
 
 
 @pytest.mark.parametrize("name", ["golden.npz", "model.onnx", "manifest.json"])
-def test_flipped_bytes_under_fitting_hashes_end_in_a_bundle_error_or_open(bundle, tmp_path, name):
+def test_flipped_bytes_under_fitting_hashes_end_in_a_bundle_error_or_open(bundle, altered, name):
     """A thousand cases in all of someone whom the configuration lets in unsigned: parsers deep inside meet nonsense."""
     with zipfile.ZipFile(bundle.path) as archive:
         contents = {held: archive.read(held) for held in archive.namelist() if held != "signature"}
     random = Random(3)
-    path = tmp_path / "flipped.asd"
+    path = altered.path
     refused = 0
     for _ in range(CASES // 3 + 1):
         changed = flipped(contents[name], random)
@@ -94,7 +110,7 @@ def test_flipped_bytes_under_fitting_hashes_end_in_a_bundle_error_or_open(bundle
             document = json.loads(manifest)
             document["files"][name] = {"sha256": hashlib.sha256(changed).hexdigest(), "size_bytes": len(changed)}
             manifest = json.dumps(document).encode()
-        path.write_bytes(sealed_zip({**contents, name: changed, "manifest.json": manifest}))
+        altered(sealed_zip({**contents, name: changed, "manifest.json": manifest}))
         try:
             open_bundle(path)
         except BundleError:
@@ -102,26 +118,26 @@ def test_flipped_bytes_under_fitting_hashes_end_in_a_bundle_error_or_open(bundle
     assert refused > 0
 
 
-def test_any_value_of_the_manifest_may_be_nonsense(bundle, tmp_path):
+def test_any_value_of_the_manifest_may_be_nonsense(bundle, altered):
     """Numbers beyond all types, empty and deep things, half characters: a bundle error, or a manifest within bounds."""
     with zipfile.ZipFile(bundle.path) as archive:
         contents = {held: archive.read(held) for held in archive.namelist() if held != "signature"}
     random = Random(4)
-    path = tmp_path / "nonsense.asd"
+    path = altered.path
     refused = 0
-    for _ in range(CASES):
+    for _ in range(CASES // 2):
         document = json.loads(contents["manifest.json"])
         *parents, last = random.choice(list(paths(document)))
         part = document
         for key in parents:
             part = part[key]
         part[last] = random.choice(NONSENSE)
-        path.write_bytes(sealed_zip({**contents, "manifest.json": json.dumps(document).encode()}))
+        altered(sealed_zip({**contents, "manifest.json": json.dumps(document).encode()}))
         try:
             open_bundle(path)
         except BundleError:
             refused += 1
-    assert refused > CASES // 2
+    assert refused > CASES // 4
 
 
 def paths(part, ahead=()):
