@@ -513,7 +513,7 @@ print(json.dumps({
 
 
 def test_full_disk_stops_neither_scoring_nor_delivery(tmp_path):
-    """On a real file system without a free byte: no error, no repeat, no alarm lost, the rest delivered or announced."""
+    """On a real file system without a free byte: no error, repeat or lost alarm; all else is delivered or announced."""
     if subprocess.run(["unshare", "-rm", "true"], check=False).returncode != 0:
         pytest.skip("a file system of its own cannot be mounted here (unshare -rm)")
     script = f'mount -t tmpfs -o size=8m tmpfs "{tmp_path}" && exec "{sys.executable}" -c "$1" "{tmp_path}"'
