@@ -64,21 +64,22 @@ class Inbox:
             self.dropped_samples[machine] += oldest.samples.size
             lost_samples += oldest.lost_samples + oldest.samples.size
 
-    def take(self, timeout_s: float) -> tuple[int, Sequence[Block | NoSound]] | None:
-        """All that waits for the next machine in turn; None after `timeout_s` without sound or when all is done."""
+    def take(self, timeout_s: float, *, max_machines: int = 1) -> list[tuple[int, Sequence[Block | NoSound]]]:
+        """All that waits for the next machines in turn; empty after `timeout_s` without sound or when all is done."""
+        taken: list[tuple[int, Sequence[Block | NoSound]]] = []
         with self._changed:
-            if not self._changed.wait_for(lambda: any(self._waiting) or self.done, timeout_s):
-                return None
+            self._changed.wait_for(lambda: any(self._waiting) or self.done, timeout_s)
+            first = self._turn
             for step in range(len(self._waiting)):
-                machine = (self._turn + step) % len(self._waiting)
-                if self._waiting[machine]:
-                    heard = tuple(self._waiting[machine])
+                machine = (first + step) % len(self._waiting)
+                if self._waiting[machine] and len(taken) < max_machines:
+                    taken.append((machine, tuple(self._waiting[machine])))
                     self._waiting[machine].clear()
                     self._samples[machine] = 0
                     self._turn = machine + 1
-                    self._changed.notify_all()
-                    return machine, heard
-            return None
+            if taken:
+                self._changed.notify_all()
+        return taken
 
     def end(self, machine: int) -> None:
         """No more sound of this machine will come; what waits can still be taken."""

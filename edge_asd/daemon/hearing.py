@@ -16,6 +16,7 @@ from edge_asd.daemon.listener import Listener
 from edge_asd.daemon.machine_evidence import open_evidence
 from edge_asd.daemon.sources import open_sources
 from edge_asd.daemon.succession import Succession
+from edge_asd.daemon.together import hear_together
 from edge_asd.errors import EdgeAsdError, UnavailableError
 from edge_asd.health import boot_id
 from edge_asd.inbox import Inbox
@@ -70,14 +71,13 @@ class Hearing:
         return self.failure is not None or self._inbox.done
 
     def step(self, timeout_s: float) -> Iterator[list[OutgoingMessage]]:
-        """Yield what is to be said after each window that one machine's sound completes; commit it before the next.
+        """Yield what is to be said after each window that the machines' sound completes; commit it before the next.
 
-        Waits so long for sound where there is none.
+        Takes as many machines as are best scored at once. Waits so long for sound where there is none.
         """
-        taken = self._inbox.take(timeout_s)
-        if taken is not None:
-            machine, heard = taken
-            yield from self._listeners[machine].hear(heard)
+        taken = self._inbox.take(timeout_s, max_machines=self._pipeline.max_batch)
+        yield from hear_together(self._pipeline, [(self._listeners[machine], heard) for machine, heard in taken])
+        for machine, heard in taken:
             self._note_first(machine, heard[0])
 
     def _note_first(self, machine: int, heard: Block | NoSound) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from typing import TypeAlias
 
 from edge_asd.alarm import AlarmSettings
 from edge_asd.bundle import Manifest
@@ -18,13 +19,16 @@ from edge_asd.evidence import EvidenceWriter, Recorder
 from edge_asd.health import clock_state
 from edge_asd.messages import Messages, Moment
 from edge_asd.operator_commands import ReceivedCommand
-from edge_asd.pipeline import Ear, Pipeline
+from edge_asd.pipeline import Ear, Pipeline, Scored
 from edge_asd.sensor import SensorFault
 from edge_asd.shadow import Judged
 from edge_asd.types import Block, MachineState, NoSound, OutgoingMessage, Window
 from edge_asd.window import Windower, newest
 
 LOG = logging.getLogger(__name__)
+
+Hearsay: TypeAlias = Generator["list[OutgoingMessage] | Window", "Scored | None", None]
+"""Yields what is to be said, and windows: what a window is scored is sent in return."""
 
 
 class Listener:
@@ -62,7 +66,7 @@ class Listener:
         self._messages = messages
         self._counters = counters
         self._succession = succession
-        self._ear: Ear = pipeline.ear(machine.listens_to)
+        self.ear: Ear = pipeline.ear(machine.listens_to)
         self._manifest = manifest
         self._windower = Windower(manifest.feature_spec, machine.hop_samples)
         self._health = EarHealth(machine, spec=manifest.feature_spec, state_dir=config.state_dir)
@@ -110,15 +114,15 @@ class Listener:
         self._health.close()
         self._evidence.end()
 
-    def hear(self, heard: Sequence[Block | NoSound]) -> Iterator[list[OutgoingMessage]]:
-        """Yield what is to be said after each window that the blocks complete, and when sound stops or comes back.
+    def hear(self, heard: Sequence[Block | NoSound]) -> Hearsay:
+        """Yield each window that the blocks complete, and then what is to be said of it; also when sound stops or comes.
 
-        Commit it before taking the next.
+        Send what the window is scored. Commit what is to be said before taking the next.
         """
         windows: list[Window] = []
         for each in heard:
             if isinstance(each, NoSound):
-                yield from map(self._judge, self._due(windows))
+                yield from self._judge(self._due(windows))
                 windows = []
                 yield self._silence(each)
                 continue
@@ -128,15 +132,15 @@ class Listener:
             self._counters.add("samples_lost", each.lost_samples, machine=self.name)
             interruption = self._health.hear(each)
             if interruption is not None:
-                yield from map(self._judge, self._due(windows))
+                yield from self._judge(self._due(windows))
                 windows = []
                 yield self._interrupt(each, interruption)
             self._evidence.hear(each)
             windows += self._windower.push(each)
             if not self.live:
-                yield from map(self._judge, windows)
+                yield from self._judge(windows)
                 windows = []
-        yield from map(self._judge, self._due(windows))
+        yield from self._judge(self._due(windows))
 
     def _due(self, windows: list[Window]) -> list[Window]:
         """A live machine is not kept waiting by windows that are late: the newest stands for all."""
@@ -164,8 +168,13 @@ class Listener:
         at = Moment(utc_s=block.end_utc_s, monotonic_s=block.end_monotonic_s, clock_synced=clock_state().synced)
         return self._alarm.interrupt(at, reason=fault.reason, fault=fault.kind)
 
-    def _judge(self, window: Window) -> list[OutgoingMessage]:
-        scored = self._ear.score(window)
+    def _judge(self, windows: Sequence[Window]) -> Hearsay:
+        for window in windows:
+            scored = yield window
+            if scored is not None:
+                yield self._tell(window, scored)
+
+    def _tell(self, window: Window, scored: Scored) -> list[OutgoingMessage]:
         self._counters.add("windows_scored", machine=self.name)
         fault = self._health.judge(window)
         score = scored.score if fault is None else math.nan

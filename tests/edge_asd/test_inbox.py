@@ -22,9 +22,7 @@ def test_every_live_sample_is_heard_or_counted_as_lost(sizes: list[tuple[int, in
     inbox = Inbox(machines=1, max_samples=max_samples)
     for n_samples, lost_samples in sizes:
         inbox.put(0, block(n_samples, lost_samples), live=True)
-    taken = inbox.take(0)
-    assert taken is not None
-    _, blocks = taken
+    ((_, blocks),) = inbox.take(0)
     heard = sum(b.samples.size for b in blocks)
     lost = sum(b.lost_samples for b in blocks)
     assert sum(n + gap for n, gap in sizes) == heard + lost
@@ -45,9 +43,7 @@ def test_silence_keeps_its_place_and_the_latest_is_never_dropped(steps: list[int
     inbox = Inbox(machines=1, max_samples=max_samples)
     for number, step in enumerate(steps):
         inbox.put(0, silence(number) if step is None else block(step), live=True)
-    taken = inbox.take(0)
-    assert taken is not None
-    _, heard = taken
+    ((_, heard),) = inbox.take(0)
     news = [int(each.since_monotonic_s) for each in heard if isinstance(each, NoSound)]
     assert news == sorted(news)
     assert all(steps[number] is None for number in news)
@@ -67,9 +63,7 @@ def test_a_silence_that_is_over_goes_with_the_sound_before_it() -> None:
     inbox = Inbox(machines=1, max_samples=20)
     for heard in (block(20), silence(1), block(15, lost_samples=100), block(10)):
         inbox.put(0, heard, live=True)
-    taken = inbox.take(0)
-    assert taken is not None
-    (only,) = taken[1]
+    ((_, (only,)),) = inbox.take(0)
     assert isinstance(only, Block)
     assert (only.samples.size, only.lost_samples) == (10, 20 + 100 + 15)
 
@@ -81,9 +75,8 @@ def test_machines_take_turns() -> None:
     for machine in (0, 1, 2):
         inbox.put(machine, block(10), live=True)
     for _ in range(3):
-        taken = inbox.take(0)
-        assert taken is not None
-        order.append(taken[0])
+        ((machine, _),) = inbox.take(0)
+        order.append(machine)
         inbox.put(0, block(10), live=True)
     assert sorted(order) == [0, 1, 2]
 
@@ -101,9 +94,8 @@ def test_a_recording_waits_until_there_is_room() -> None:
     player.start()
     heard = 0
     while not inbox.done:
-        taken = inbox.take(5)
-        if taken is not None:
-            heard += sum(b.samples.size for b in taken[1])
+        for _, blocks in inbox.take(5):
+            heard += sum(b.samples.size for b in blocks)
     player.join(5)
     assert heard == 100
     assert inbox.dropped_samples == [0]
@@ -124,4 +116,18 @@ def test_a_waiting_recording_is_released_by_the_end() -> None:
 @pytest.mark.parametrize("timeout_s", [0, 0.01])
 def test_no_sound_is_no_blocks(timeout_s: float) -> None:
     """Without sound, take ends after its time with nothing."""
-    assert Inbox(machines=1, max_samples=10).take(timeout_s) is None
+    assert Inbox(machines=1, max_samples=10).take(timeout_s) == []
+
+
+def test_machines_that_wait_are_taken_together_and_in_turn() -> None:
+    """Up to as many as are asked for, each once; the next take begins with those that were left."""
+    inbox = Inbox(machines=5, max_samples=100)
+    for machine in (0, 1, 3, 4):
+        inbox.put(machine, block(10 + machine), live=True)
+        inbox.put(machine, block(1), live=True)
+    taken = [inbox.take(0, max_machines=3) for _ in range(3)]
+    assert [[machine for machine, _ in each] for each in taken] == [[0, 1, 3], [4], []]
+    assert [sum(b.samples.size for b in blocks) for _, blocks in taken[0]] == [11, 12, 14]
+    inbox.put(0, block(1), live=True)
+    inbox.put(4, block(1), live=True)
+    assert [machine for machine, _ in inbox.take(0, max_machines=2)] == [0, 4]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from edge_asd.config import load_config
 from edge_asd.counters import Counters
 from edge_asd.daemon.listener import Listener
+from edge_asd.daemon.together import hear_together
 from edge_asd.messages import Messages, ModelIdentity
 from edge_asd.outbox import Outbox
 from edge_asd.pipeline import Scored
@@ -63,8 +64,10 @@ class Machine:
         self.listener.restore(self.outbox.records())
         self._is_first = True
 
-    def score(self, _window):
-        return Scored(score=self.scores.pop(0), fault=None, engine="fake", features_ms=0.0, engine_ms=0.0)
+    def score(self, windows):
+        return [
+            Scored(score=self.scores.pop(0), fault=None, engine="fake", features_ms=0.0, engine_ms=0.0) for _ in windows
+        ]
 
     def hear(self, *scores, lost_samples=0):
         """Sound for one window a score; the first after a start or a gap takes a whole window."""
@@ -84,7 +87,7 @@ class Machine:
             assert not self.scores
 
     def take(self, heard):
-        for messages in self.listener.hear(heard):
+        for messages in hear_together(self, [(self.listener, heard)]):
             self.outbox.put_many(messages, records=self.listener.records)
 
     def said(self, *leaves):
