@@ -115,7 +115,7 @@ class Listener:
         self._evidence.end()
 
     def hear(self, heard: Sequence[Block | NoSound]) -> Hearsay:
-        """Yield each window that the blocks complete, and then what is to be said of it; also when sound stops or comes.
+        """Yield each window that the blocks complete, then what is to be said of it; also when sound stops or comes.
 
         Send what the window is scored. Commit what is to be said before taking the next.
         """
