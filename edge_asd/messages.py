@@ -71,8 +71,11 @@ class Address:
 
 
 def address_of(topic: str) -> Address | None:
-    """Takes a topic apart; None for one that is not of the contract."""
-    match topic.split("/"):
+    """Takes a topic apart; None for one that is not of the contract, be it for a name that no device may have."""
+    root, *names = topic.split("/")
+    if not all(map(is_topic_name, names)):
+        return None
+    match [root, *names]:
         case [root, site, device, ("availability" | "health") as leaf] if root == ROOT:
             return Address(site=site, device=device, machine=None, leaf=leaf)
         case [root, site, device, machine, ("score" | "state" | "alarm") as leaf] if root == ROOT:

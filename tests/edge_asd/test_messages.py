@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge_asd.errors import ConfigError
 from edge_asd.messages import (
@@ -15,6 +17,7 @@ from edge_asd.messages import (
     address_of,
     check_topic_name,
     is_command,
+    is_topic_name,
     payload_bytes,
 )
 from edge_asd.types import AlarmEvent, CommandAnswer, MachineState, SpooledMessage
@@ -159,8 +162,29 @@ def test_topic_is_taken_apart_as_it_was_put_together():
     assert address_of(topics.availability) == Address(site="hall-2", device="orin-7", machine=None, leaf="availability")
     # A machine may be called health.
     assert address_of(topics.of("health", "score")).machine == "health"
-    for foreign in ("edge_asd/hall-2/orin-7", "edge_asd/h/o/fan/volume", "other/h/o/health", "edge_asd/h/o/score"):
+    for foreign in (
+        "edge_asd/hall-2/orin-7",
+        "edge_asd/h/o/fan/volume",
+        "other/h/o/health",
+        "edge_asd/h/o/score",
+        "edge_asd/h//fan/score",
+        "edge_asd/h/o/\x1b[2J/score",  # a terminal would obey it
+    ):
         assert address_of(foreign) is None
+
+
+@given(st.one_of(st.text(max_size=70), st.text("ab+/#$ \x1b", max_size=6)))
+def test_name_that_is_taken_makes_topics_that_are_understood(name):
+    """Whatever it is: refused by the one check, or put together and taken apart again as the same."""
+    topic = Topics(site="hall", device="orin").of(name, "score")
+    if is_topic_name(name):
+        assert address_of(topic) == Address(site="hall", device="orin", machine=name, leaf="score")
+        assert Topics(site=name, device=name).availability == f"edge_asd/{name}/{name}/availability"
+        assert not set("\0+#") & set(topic)
+    else:
+        assert address_of(topic) is None
+        with pytest.raises(ConfigError):
+            Topics(site=name, device="orin")
 
 
 def test_commands_are_told_from_what_devices_say():
