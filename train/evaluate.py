@@ -147,16 +147,16 @@ def print_figures(evaluated: Sequence[Evaluated], console: Console) -> None:
         names: list[FigureName] = [name for name in TITLES if any(name in row.figures for row in members)]
         if not members:
             continue
-        table = Table(Column("%", no_wrap=True), "healthy", "damaged", box=SIMPLE_HEAD, pad_edge=False)
+        counted = ("healthy", "damaged") if kinds == ("id",) else ()
+        table = Table(Column("%", no_wrap=True), *counted, box=SIMPLE_HEAD, pad_edge=False)
         for name in names:
-            table.add_column(_SHORT.get(name, TITLES[name]), justify="right")
+            table.add_column(_SHORT.get(name, TITLES[name]), justify="right", min_width=6)
         for row in members:
             cells = [_cell(spreads[row.name].get(name)) for name in names]
-            table.add_row(
-                "average" if row.kind == "average" else row.name, str(row.n_normal), str(row.n_anomaly), *cells
-            )
+            counts = (str(row.n_normal), str(row.n_anomaly)) if counted else ()
+            table.add_row("average" if row.kind == "average" else row.name, *counts, *cells)
         console.print(table)
-    console.print("mean: over the IDs of a type; pooled: one curve over their scores; mAUC: the lowest ID's AUC")
+    console.print("mean: over a type's IDs; pooled: one curve over their scores; mAUC: lowest ID")
 
 
 def _cell(spread: Spread | None) -> str:

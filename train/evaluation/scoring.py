@@ -19,6 +19,8 @@ from train.settings import Device
 
 _DECISION_QUANTILE = 0.9
 """A tenth of the healthy validation clips is decided to be damaged, as by the DCASE baselines."""
+_FEW = 10
+"""Recordings of a kind below which a bootstrap cannot tell how far off a figure may be."""
 _CLIPS_AT_ONCE = 256  # bounds the memory that clips of an unprepared folder take
 
 
@@ -100,12 +102,18 @@ def _notes(
     """What a reader of the figures might else take for granted."""
     if unknown:
         yield f"{sum(unknown.values())} clips of classes that the run does not know: {', '.join(sorted(unknown))}"
-    labels: dict[str, set[str]] = defaultdict(set)
+    groups: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for recording in test:
-        labels[recording.class_name].add(recording.label)
-    one_sided = sorted(name for name, found in labels.items() if len(found) == 1)
+        groups[recording.class_name][recording.label].add(recording.group)
+    one_sided = sorted(name for name, found in groups.items() if len(found) == 1)
     if one_sided:
         yield f"healthy or damaged clips alone, so no figures: {', '.join(one_sided)}"
+    few = sorted(name for name, found in groups.items() if len(found) == 2 and min(map(len, found.values())) < _FEW)
+    if few:
+        yield (
+            f"fewer than {_FEW} healthy or damaged recordings, so figures say little and intervals are too narrow: "
+            f"{', '.join(few)}"
+        )
     if unlabelled:
         yield f"{len(unlabelled)} clips without a label: in the submission files, not in the figures"
     if not learnt:
