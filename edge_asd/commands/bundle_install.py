@@ -17,7 +17,8 @@ from edge_asd.bundle.archive import read_sealed
 from edge_asd.bundle.slot_folder import SlotFolder
 from edge_asd.bundle.slots import Record, Slot
 from edge_asd.config import DeviceConfig, load_config
-from edge_asd.daemon.models import check_can_shadow, fitting_bundle, slot_folder, slot_from_bundle, tested_model
+from edge_asd.daemon.models import fitting_bundle, slot_folder, slot_from_bundle, tested_model
+from edge_asd.daemon.opening import check_can_shadow
 from edge_asd.daemon.trial_run import trial_run
 from edge_asd.errors import UsageError
 

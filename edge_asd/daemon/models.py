@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,15 +11,13 @@ from pathlib import Path
 from edge_asd.artifacts import Artifacts
 from edge_asd.bundle import Bundle, Manifest, PublicKey, Trust, open_bundle
 from edge_asd.bundle.slot_folder import SlotFolder
-from edge_asd.bundle.slots import MAX_UNCLEAN_ENDS, Record, Slot
+from edge_asd.bundle.slots import Slot
 from edge_asd.config import DeviceConfig, check_classes
 from edge_asd.engine import Workload
-from edge_asd.errors import BundleError, ConfigError, UnavailableError, UsageError
+from edge_asd.errors import BundleError, ConfigError, UsageError
 from edge_asd.pipeline import Pipeline, open_pipeline
 
 LOG = logging.getLogger(__name__)
-
-_RUN = str(uuid.uuid4())  # of this process; its id would not do, containers begin again at 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +92,8 @@ def verified_bundle(config: DeviceConfig) -> Bundle:
     slots = slot_folder(config)
     serving = slots.read().serving
     if serving is None:
-        raise BundleError(_none_installed(config))
-    return _slot_bundle(config, slots, serving)
+        raise none_installed(config)
+    return slot_bundle(config, slots, serving)
 
 
 @contextmanager
@@ -108,112 +105,18 @@ def tested_model(config: DeviceConfig, path: Path) -> Iterator[Model]:
         ConfigError: it does not fit what is listened to.
         UnavailableError: no engine runs it.
     """
-    model = _model(config, fitting_bundle(config, path))
+    model = model_from_bundle(config, fitting_bundle(config, path))
     with model.pipeline:
         yield model
 
 
-def open_serving(config: DeviceConfig) -> Model:
-    """The model that serves; the one before it where it crashes within its trial or does not pass its self-test.
+def model_from_bundle(config: DeviceConfig, bundle: Bundle, slot: Slot | None = None) -> Model:
+    """The bundle on an engine, after its self-test; what nobody trusted signed is told.
 
     Raises:
-        BundleError: none is installed, or none can be trusted and passes.
-        ConfigError: it does not fit what is listened to.
         UnavailableError: no engine runs it.
+        BundleError: the self-test fails.
     """
-    if config.bundle is not None:
-        return _model(config, fitting_bundle(config, config.bundle))
-    slots = slot_folder(config)
-    record = slots.read()
-    if record.serving is None:
-        raise BundleError(_none_installed(config))
-    # Ahead of opening anything, for that may crash too.
-    record = slots.change_if_possible(lambda record: record.begun(_RUN)) or record
-    if record.serving and record.serving.unclean_ends >= MAX_UNCLEAN_ENDS and record.fallback:
-        record = _fall_back(
-            slots, record, f"the daemon crashed {record.serving.unclean_ends} times in a row on its trial"
-        )
-    if record.serving is None:
-        raise BundleError(_none_installed(config))
-    try:
-        return _slot_model(config, slots, record.serving)
-    except (BundleError, UnavailableError) as error:
-        if record.fallback is None:
-            raise
-        LOG.error("%s", error)  # noqa: TRY400 - a fault of the model, not of this program
-        model = _slot_model(config, slots, record.fallback)
-        _fall_back(slots, record, str(error))
-        return model
-
-
-def open_candidate(config: DeviceConfig, serving: Model) -> Model | None:
-    """The model in shadow, or None where there is none that can be heard beside the serving one; that one then failed.
-
-    Whatever is wrong with it, the serving model is not disturbed.
-    """
-    if serving.slot is None:
-        return None
-    slots = slot_folder(config)
-    candidate = slots.read().candidate
-    if candidate is None:
-        return None
-    if candidate.unclean_ends >= MAX_UNCLEAN_ENDS:
-        fail_candidate(slots, candidate, f"the daemon crashed {candidate.unclean_ends} times in a row beside it")
-        return None
-    try:
-        model = _slot_model(config, slots, candidate)
-        _check_same_windows(model.manifest, serving.manifest)
-    except Exception as error:  # noqa: BLE001 - whatever stops a candidate is its own fault, never the serving model's
-        fail_candidate(slots, candidate, str(error) or repr(error))
-        return None
-    return model
-
-
-def fail_candidate(slots: SlotFolder, candidate: Slot, why: str) -> None:
-    """Refuse the model in shadow."""
-    LOG.error("model %s %s does not take over: %s", candidate.name, candidate.version, why)
-    slots.change_if_possible(lambda record: record.failed(candidate.file, why, slots.now()))
-
-
-def check_can_shadow(config: DeviceConfig, bundle: Bundle) -> None:
-    """Make sure that a new bundle can be heard beside the serving one.
-
-    Raises:
-        BundleError: it looks at other windows.
-    """
-    slots = slot_folder(config)
-    serving = slots.read().serving
-    if serving is not None:
-        _check_same_windows(bundle.manifest, open_bundle(slots.path(serving)).manifest)
-
-
-def _check_same_windows(new: Manifest, serving: Manifest) -> None:
-    found, expected = ((spec.sample_rate_hz, spec.window_samples) for spec in (new.feature_spec, serving.feature_spec))
-    if found != expected:
-        raise BundleError(
-            f"model {new.name} {new.version}: looks at windows of {found[1]} samples at {found[0]} Hz; "
-            f"expected {expected[1]} at {expected[0]} Hz, those of the serving model, so that both hear the same; "
-            "empty the folder of installed models to begin with a new kind"
-        )
-
-
-def _fall_back(slots: SlotFolder, before: Record, why: str) -> Record:
-    def fallen_back(record: Record) -> Record:
-        return record.fallen_back(why, slots.now())
-
-    record = slots.change_if_possible(fallen_back) or fallen_back(before)
-    failed, back = record.standby, record.serving
-    if failed is not None and back is not None:
-        LOG.error("model %s %s failed, %s %s serves again: %s", failed.name, failed.version, back.name, back.version,
-                  why)  # fmt: skip
-    return record
-
-
-def _slot_model(config: DeviceConfig, slots: SlotFolder, slot: Slot) -> Model:
-    return _model(config, _slot_bundle(config, slots, slot), slot)
-
-
-def _model(config: DeviceConfig, bundle: Bundle, slot: Slot | None = None) -> Model:
     if bundle.signer not in trust_from_config(config).public_keys:
         LOG.warning(
             "model %s %s is signed by %s and runs all the same: trust.require_signature is false",
@@ -225,7 +128,13 @@ def _model(config: DeviceConfig, bundle: Bundle, slot: Slot | None = None) -> Mo
     return Model(manifest=bundle.manifest, sha256=bundle.sha256, pipeline=pipeline, slot=slot)
 
 
-def _slot_bundle(config: DeviceConfig, slots: SlotFolder, slot: Slot) -> Bundle:
+def slot_bundle(config: DeviceConfig, slots: SlotFolder, slot: Slot) -> Bundle:
+    """An installed bundle that this device may run, with the bytes that were installed.
+
+    Raises:
+        BundleError: it does not verify, nobody who is trusted signed it, or it is another.
+        ConfigError: it does not fit what is listened to.
+    """
     bundle = fitting_bundle(config, slots.path(slot))
     if bundle.sha256 != slot.sha256:
         raise BundleError(
@@ -276,8 +185,9 @@ def pipeline_from_config(config: DeviceConfig, bundle: Bundle, *, prefer: Sequen
     )
 
 
-def _none_installed(config: DeviceConfig) -> str:
-    return (
+def none_installed(config: DeviceConfig) -> BundleError:
+    """What to raise on a device without a model."""
+    return BundleError(
         f"{config.state_dir / 'models'}: no model is installed; expected one, since {config.path} names no bundle; "
         f"edge-asd bundle install NAME-VERSION.asd --config {config.path}"
     )

@@ -11,7 +11,8 @@ from edge_asd.bundle.slots import Record
 from edge_asd.config import DeviceConfig
 from edge_asd.counters import Counters
 from edge_asd.daemon.candidate import Candidate
-from edge_asd.daemon.models import Model, fail_candidate, open_candidate, open_serving, slot_folder
+from edge_asd.daemon.models import Model, slot_folder
+from edge_asd.daemon.opening import fail_candidate, open_candidate, open_serving
 from edge_asd.errors import UnavailableError
 from edge_asd.shadow import Judged
 from edge_asd.types import Window

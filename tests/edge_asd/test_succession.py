@@ -15,7 +15,7 @@ from edge_asd.bundle import sign_bundle
 from edge_asd.bundle.signature import public_key
 from edge_asd.config import load_config
 from edge_asd.counters import Counters
-from edge_asd.daemon import models
+from edge_asd.daemon import opening
 from edge_asd.daemon.models import fitting_bundle, slot_folder, slot_from_bundle
 from edge_asd.daemon.succession import Succession
 from edge_asd.errors import BundleError
@@ -69,7 +69,7 @@ def begin(config, monkeypatch):
 
     def begin(*, same_process: bool = False):
         if not same_process:
-            monkeypatch.setattr(models, "_RUN", str(uuid.uuid4()))
+            monkeypatch.setattr(opening, "_RUN", str(uuid.uuid4()))
         clock = Clock()
         succession = Succession(config, counters=begin.counters, clock=clock)
         begun.append(succession)
@@ -329,7 +329,7 @@ def test_model_of_other_windows_is_not_heard_beside(config, install):
     spec = other.manifest.feature_spec
     object.__setattr__(spec, "window_samples", spec.window_samples * 2)
     with pytest.raises(BundleError, match="expected 4000 at 16000 Hz"):
-        models.check_can_shadow(config, other)
+        opening.check_can_shadow(config, other)
 
 
 def test_named_file_serves_without_slots(config, make_hand_bundle, tmp_path):
