@@ -98,7 +98,7 @@ class Outbox:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = SpoolFile(path, utc_now=utc_now)
-            newest = next(rows(self._opened(), "ORDER BY row_id DESC LIMIT 1"), None)
+            newest = self._despite_damage(lambda: next(rows(self._opened(), "ORDER BY row_id DESC LIMIT 1"), None))
         except (OSError, sqlite3.Error) as error:
             raise TemporaryError(
                 f"message spool {path}: {error}; expected a spool that this process alone can write: stop another "

@@ -274,6 +274,19 @@ def test_altered_message_is_not_delivered_and_the_others_are(tmp_path):
     assert put_health(outbox)[0]["machine"] == "*"
 
 
+def test_altered_newest_message_does_not_keep_the_spool_from_opening(tmp_path):
+    """The one that is looked at first."""
+    outbox = open_outbox(tmp_path)
+    for number in range(3):
+        put(outbox, note=f"number {number}")
+    outbox.close()
+    path = tmp_path / "spool.db"
+    path.write_bytes(path.read_bytes().replace(b"number 2", b"number 3"))
+    outbox = open_outbox(tmp_path)
+    assert seqs_of(outbox, "fan") == [1, 2]
+    assert put(outbox) > 3
+
+
 def test_disk_that_refuses_deletions_does_not_hold_delivery_up(tmp_path, caplog):
     """What was delivered is not offered again in this run, and is taken out once the disk lets it."""
     outbox = open_outbox(tmp_path)
@@ -291,8 +304,8 @@ def test_disk_that_refuses_deletions_does_not_hold_delivery_up(tmp_path, caplog)
 
 
 @pytest.fixture(scope="module")
-def killed_spool(tmp_path_factory):
-    """The files of a spool whose process was killed: messages in the database and more in the write-ahead log."""
+def left_spools(tmp_path_factory):
+    """The files of a spool whose process was killed, with a long write-ahead log, and of one that was closed."""
     folder = tmp_path_factory.mktemp("killed")
     outbox = Outbox(folder / "spool.db", max_bytes=20_000, utc_now=lambda: NOW)
     for number in range(400):
@@ -303,11 +316,13 @@ def killed_spool(tmp_path_factory):
             outbox._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     outbox.put_many([], records={"fan": b"alarm"})
     given_out = dict(outbox._last_seqs)
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    killed = {path.name: path.read_bytes() for path in folder.iterdir()}
     outbox.close()
-    assert len(files["spool.db"]) > 20_000
-    assert len(files["spool.db-wal"]) > 20_000
-    return files, given_out
+    closed = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert len(killed["spool.db"]) > 20_000
+    assert len(killed["spool.db-wal"]) > 20_000
+    assert "spool.db-wal" not in closed
+    return {"spool.db of a closed one": (closed, given_out), "": (killed, given_out)}
 
 
 def flip(content, places):
@@ -318,12 +333,14 @@ def flip(content, places):
     return bytes(altered)
 
 
+DATABASES = ["spool.db of a closed one", "spool.db", "spool.db-wal"]
 PLACES = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 7)), min_size=1, max_size=8)
 
 
-def survives(folder, killed_spool, name, places):
+def survives(folder, left_spools, name, places):
     """Opens a spool with flipped bits: no number comes twice, what is delivered is what was put, gaps are told."""
-    files, given_out = killed_spool
+    files, given_out = left_spools.get(name, left_spools[""])
+    name = name.removesuffix(" of a closed one")
     for file, content in files.items():
         (folder / file).write_bytes(flip(content, places) if file == name else content)
     outbox = Outbox(folder / "spool.db", max_bytes=1_000_000, utc_now=lambda: NOW)
@@ -348,18 +365,18 @@ def survives(folder, killed_spool, name, places):
 
 
 @settings(max_examples=40)
-@given(name=st.sampled_from(["spool.db", "spool.db-wal", "spool.db.mark", "spool.db.ceiling"]), places=PLACES)
-def test_flipped_bits_never_stop_the_spool_nor_repeat_a_number(tmp_path_factory, killed_spool, name, places):
+@given(name=st.sampled_from([*DATABASES, "spool.db.mark", "spool.db.ceiling"]), places=PLACES)
+def test_flipped_bits_never_stop_the_spool_nor_repeat_a_number(tmp_path_factory, left_spools, name, places):
     """Any bytes of any one of its files."""
-    survives(tmp_path_factory.mktemp("flipped"), killed_spool, name, places)
+    survives(tmp_path_factory.mktemp("flipped"), left_spools, name, places)
 
 
 @pytest.mark.slow
 @settings(max_examples=1_000)
-@given(name=st.sampled_from(["spool.db", "spool.db-wal"]), places=PLACES)
-def test_thousand_flips_never_stop_the_spool(tmp_path_factory, killed_spool, name, places):
+@given(name=st.sampled_from(DATABASES), places=PLACES)
+def test_thousand_flips_never_stop_the_spool(tmp_path_factory, left_spools, name, places):
     """The same with many more cases."""
-    survives(tmp_path_factory.mktemp("flipped"), killed_spool, name, places)
+    survives(tmp_path_factory.mktemp("flipped"), left_spools, name, places)
 
 
 def test_only_one_damaged_spool_is_kept(tmp_path):
