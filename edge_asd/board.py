@@ -133,7 +133,7 @@ class Board:
             machine.scored_utc_s = heard_utc_s
             machine.historical = bool(body["historical"])
         elif address.leaf == "state":
-            state = str(body["state"])
+            state = printable(str(body["state"]))
             machine = self._machines.setdefault(key, _Machine())
             machine.state, machine.muted = state, body.get("muted_until_utc") is not None
         else:
@@ -145,7 +145,9 @@ class Board:
                 peak_score=float(body["peak_score"]),
                 threshold=float(body["threshold"]),
                 ended=body["event"] == "end",
-                acknowledged_by=None if body.get("acknowledged_by") is None else str(body["acknowledged_by"]),
+                acknowledged_by=None
+                if body.get("acknowledged_by") is None
+                else printable(str(body["acknowledged_by"])),
                 muted=body.get("muted_until_utc") is not None,
             )
             self._alarms.pop(alarm_id, None)  # so that the latest news come last
@@ -244,6 +246,11 @@ class _Curve:
         for score in scores:
             curve.append(_BARS[round((score - low) / step)], style="red" if score > self.threshold else "green")
         yield curve
+
+
+def printable(text: str) -> str:
+    """What of a text may reach a terminal: anyone may publish on a broker, escape sequences too."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text[:200])
 
 
 def _utc_s(time_utc: str) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
+from edge_asd.board import printable
 from edge_asd.commands.broker_options import add_broker_options, wanted
 from edge_asd.errors import RefusedError, TemporaryError, UnavailableError, UsageError
 from edge_asd.messages import ROOT, Address, Topics, address_of, check_topic_name
@@ -71,7 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
         subscription.publish(topics.command(machine), json.dumps(command).encode())
         answer = _wait_for_answer(subscription, topics, machine, str(command["id"]))
     if not answer["accepted"]:
-        raise RefusedError(f"{topics.device} refuses to {arguments.command} {machine}: {answer['reason']}")
+        reason = printable(str(answer["reason"]))
+        raise RefusedError(f"{topics.device} refuses to {arguments.command} {machine}: {reason}")
     print(f"{topics.site}/{topics.device}/{machine}: {_done(arguments, command)}")
     return 0
 
@@ -140,7 +142,7 @@ def _find(subscription: Subscription, machine: str) -> tuple[Topics, dict[str, A
     ((site, device),) = states
     if availability.get((site, device)) != "online":
         raise UnavailableError(
-            f"{site}/{device} is {availability.get((site, device), 'silent')}; expected it online to take commands: "
+            f"{site}/{device} is {printable(availability.get((site, device), 'silent'))}; expected it online to take commands: "
             "check the device and its connection"
         )
     return Topics(site=site, device=device), states[site, device]

@@ -201,6 +201,20 @@ def test_what_is_not_of_the_contract_is_counted_and_shows_nothing(topic, payload
     assert text_of(board) == [["no", "device", "heard", "yet"]]
 
 
+def test_escape_sequences_do_not_reach_the_terminal():
+    """Whoever may publish on the broker does not command the terminal of who watches."""
+    board = Board()
+    device = Device(board)
+    device.say(alarm("new", acknowledged_by="a\x1b[2Jnna"))
+    message = state(MachineState.ALARM)
+    device.say(replace(message, payload={**message.payload, "state": "al\x1b]0;arm\x07"}))
+    console = Console(width=140, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123 (a sink for the test)
+    console.print(board.picture(NOW_S))
+    text = console.export_text()
+    assert "\x1b" not in text
+    assert "seen by a\N{REPLACEMENT CHARACTER}[2Jnna" in text
+
+
 def test_names_are_shown_as_they_are():
     """A name with brackets is no markup for the terminal."""
     board = Board()
