@@ -227,22 +227,35 @@ def open_pipeline(
     Raises:
         UsageError: prefer is empty or names an engine that does not exist.
         UnavailableError: no engine works here.
-        BundleError: the self-test fails, or the bundle's only class has no others to be compared with.
+        BundleError: the self-test fails on each engine, or the bundle's only class has no others to be compared with.
+        EngineError: the last engine fails in the self-test.
     """
 
     def opened(names: Sequence[str]) -> Engine:
         engine = open_engine(
             bundle, prefer=names, precision=precision, threads=threads, workload=workload, artifacts=artifacts
         )
+        others = _behind(engine, names)
         try:
             check_golden(bundle, engine)
+        except (BundleError, EngineError) as error:
+            engine.close()
+            if not others:
+                raise
+            LOG.warning("engine %s is not taken: %s; trying %s", engine.name, error, others[0])
+            return opened(others)
         except BaseException:
             engine.close()
             raise
         return engine
 
     engine = opened(prefer)
-    others = list(prefer)[list(prefer).index(engine.name) + 1 :]
+    others = _behind(engine, prefer)
     # What runs on the CPU has no fault of a GPU to be relieved from.
     is_on_gpu = isinstance(engine, WaveEngine)
     return Pipeline(bundle, engine, take_over=partial(opened, others) if others and is_on_gpu else None)
+
+
+def _behind(engine: Engine, names: Sequence[str]) -> Sequence[str]:
+    """Engines that are named behind this one."""
+    return names[list(names).index(engine.name) + 1 :]

@@ -61,7 +61,7 @@ class Nvrtc:
         program = ctypes.c_void_p()
         self._call("nvrtcCreateProgram", program, source.encode("utf-8"), name.encode("ascii"), 0, None, None)
         try:
-            flags = [flag.encode("ascii") for flag in (f"-arch={architecture}", "-default-device", *options)]
+            flags = [flag.encode("ascii") for flag in (f"-arch={architecture}", *options)]
             status = self._library.nvrtcCompileProgram(program, len(flags), (ctypes.c_char_p * len(flags))(*flags))
             if status:
                 raise UnavailableError(

@@ -11,8 +11,8 @@ import pytest
 
 from edge_asd.artifacts import Artifacts
 from edge_asd.engine import Hop, WaveEngine, Workload, open_engine
-from edge_asd.engine.tensorrt import open_tensorrt
-from edge_asd.errors import EngineError, UnavailableError
+from edge_asd.engine.tensorrt import TensorRtEngine, open_tensorrt
+from edge_asd.errors import BundleError, EngineError, UnavailableError
 from edge_asd.features import log_mel_db
 from edge_asd.pipeline import open_pipeline
 from edge_asd.score import MarginScorer
@@ -215,6 +215,19 @@ def test_engine_that_fails_later_is_relieved_by_the_cpu(
     reference = np.stack([scorer.score(cosine, 0), scorer.score(cosine, 1)], axis=1)
     np.testing.assert_allclose(scored, reference, atol=1e-3)
     assert "the tensorrt engine has failed" in caplog.text
+
+
+def test_engine_that_fails_its_self_test_is_not_taken(make_hand_bundle, monkeypatch, caplog) -> None:
+    """A GPU that computes what the golden windows do not say is left alone, with the numbers, and the CPU runs."""
+    whole = TensorRtEngine.log_mel_db
+    monkeypatch.setattr(TensorRtEngine, "log_mel_db", lambda self, wave: whole(self, wave) + np.float32(0.5))
+    bundle = make_hand_bundle()
+    with open_pipeline(bundle, prefer=["tensorrt", "onnxruntime"], precision="int8") as pipeline:
+        assert pipeline.engine == "onnxruntime-int8"
+    assert "engine tensorrt is not taken" in caplog.text
+    assert "log-mel differs by 0.5 dB" in caplog.text
+    with pytest.raises(BundleError, match=r"fails with tensorrt int8: log-mel differs by 0\.5 dB"):
+        open_pipeline(bundle, prefer=["tensorrt"], precision="int8")
 
 
 def test_engine_that_fails_later_ends_the_run_where_there_is_no_other(fake_cuda, make_hand_bundle) -> None:
