@@ -175,7 +175,7 @@ class Board:
         return table
 
     def _device_cell(self, device: DeviceKey) -> Text:
-        word = self._availability.get(device, "?")
+        word = printable(self._availability.get(device, "?"))
         cell = Text("/".join(device) + " ").append(word, style=_STYLES.get(word, ""))
         if self._lost[device]:
             cell.append(f" {self._lost[device]} lost", style="red")

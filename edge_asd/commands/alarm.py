@@ -140,10 +140,11 @@ def _find(subscription: Subscription, machine: str) -> tuple[Topics, dict[str, A
         found = ", ".join(sorted(map("/".join, states)))
         raise UsageError(f"several devices have a machine {machine!r}: {found}; say which with --site and --device")
     ((site, device),) = states
-    if availability.get((site, device)) != "online":
+    word = availability.get((site, device), "silent")
+    if word != "online":
         raise UnavailableError(
-            f"{site}/{device} is {printable(availability.get((site, device), 'silent'))}; expected it online to take commands: "
-            "check the device and its connection"
+            f"{site}/{device} is {printable(word)}; expected it online to take commands: check the device and its "
+            "connection"
         )
     return Topics(site=site, device=device), states[site, device]
 
