@@ -20,9 +20,9 @@ class ShadowSettings:
     """What a new model must do beside the serving one.
 
     period_s: sound of each machine that the serving model calls normal. max_extra_alarms: that the new model alone may
-    raise on a machine meanwhile, its budget of false alarms. max_drift: how far its scores may lie above or below those
-    of the serving model, each against its own threshold, in the mean over a machine's normal windows, in units of the
-    score.
+    raise on a machine meanwhile, its budget of false alarms. max_drift: how many times as far below its threshold as
+    those of the serving model its scores may lie in the mean over a machine's normal sound, or the serving model's as
+    far as its own. A ratio, since two trainings of one network give scores of different scale.
 
     Raises:
         ValueError: a setting is out of range.
@@ -33,9 +33,10 @@ class ShadowSettings:
     max_drift: float
 
     def __post_init__(self) -> None:
-        for name, value in (("period_s", self.period_s), ("max_drift", self.max_drift)):
-            if not 0.0 < value < math.inf:
-                raise ValueError(f"{name} is {value}; expected a number above 0")
+        if not 0.0 < self.period_s < math.inf:
+            raise ValueError(f"period_s is {self.period_s}; expected a number above 0")
+        if not 1.0 < self.max_drift < math.inf:
+            raise ValueError(f"max_drift is {self.max_drift}; expected a number above 1")
         if self.max_extra_alarms < 0:
             raise ValueError(f"max_extra_alarms is {self.max_extra_alarms}; expected 0 or more")
 
@@ -114,8 +115,8 @@ class Shadow:
             found = replace(
                 found,
                 normal_s=found.normal_s + fresh_s,
-                n_normal=found.n_normal + 1,
-                drift_sum=found.drift_sum + (new.score - new.threshold) - (old.score - old.threshold),
+                serving_margin_sum=found.serving_margin_sum + old.threshold - old.score,
+                new_margin_sum=found.new_margin_sum + new.threshold - new.score,
             )
         self._compared[machine] = self._count_alarms(found, self._alarms[machine], fresh_s, old.alarm, new.alarm)
         self._verdict = self._judge(machine)
@@ -156,21 +157,24 @@ class Shadow:
             alarms = self._alarms[name]
             if alarms.new and not alarms.new_agreed:
                 return Verdict(passed=False, why=f"{name}: it still alarms at the end, and the serving model does not")
-            if not abs(compared.drift) <= settings.max_drift:  # so that NaN fails
+            if not 1.0 / settings.max_drift <= compared.drift <= settings.max_drift:  # so that NaN fails
                 return Verdict(
                     passed=False,
-                    why=f"{name}: against its threshold its scores lie {compared.drift:+.2f} from those of the serving "
-                    f"model, in the mean of {_hours(compared.normal_s)}; at most {settings.max_drift:g} may be",
+                    why=f"{name}: its scores lie {compared.drift:.2f} times as far below its threshold as those of the "
+                    f"serving model, in the mean of {_hours(compared.normal_s)}; {1.0 / settings.max_drift:.2f} to "
+                    f"{settings.max_drift:g} times may be",
                 )
         return Verdict(passed=True, why=self._summary())
 
     def _summary(self) -> str:
         found = self._compared.values()
-        drift = max((compared.drift for compared in found), key=abs, default=0.0)
+        drifts = [compared.drift for compared in found]
+        extra = sum(compared.extra_alarms for compared in found)
+        missed = sum(compared.missed_alarms for compared in found)
         return (
-            f"{_hours(min(compared.normal_s for compared in found))} or more of normal sound of each machine: "
-            f"drift {drift:+.2f} at most, {sum(compared.extra_alarms for compared in found)} alarms of its own, "
-            f"{sum(compared.missed_alarms for compared in found)} that the model before raised alone"
+            f"{_hours(min(compared.normal_s for compared in found))} or more of normal sound of each machine: scores "
+            f"{min(drifts):.2f} to {max(drifts):.2f} times as far below the threshold, {extra} alarms of its own, "
+            f"{missed} that the model before raised alone"
         )
 
 

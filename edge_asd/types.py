@@ -132,22 +132,22 @@ class AlarmEvent:
 class Comparison:
     """What a new model said of one machine beside the one that serves, so far.
 
-    heard_s: sound that both scored. normal_s, n_normal: sound and windows of it that the serving model calls normal.
-    drift_sum: over those windows, how much higher the new score lies against its threshold, in units of the score.
-    extra_alarms: alarms of the new model alone. missed_alarms: alarms of the serving model alone.
+    heard_s: sound that both scored. normal_s: that of it which the serving model calls normal. serving_margin_sum,
+    new_margin_sum: how far each model's scores of that sound lie below its threshold, summed over windows, in units of
+    its score. extra_alarms: alarms of the new model alone. missed_alarms: alarms of the serving model alone.
     """
 
     heard_s: float = 0.0
     normal_s: float = 0.0
-    n_normal: int = 0
-    drift_sum: float = 0.0
+    serving_margin_sum: float = 0.0
+    new_margin_sum: float = 0.0
     extra_alarms: int = 0
     missed_alarms: int = 0
 
     @property
     def drift(self) -> float:
-        """Mean drift; 0 ahead of the first normal window."""
-        return self.drift_sum / self.n_normal if self.n_normal else 0.0
+        """How many times as far below its threshold the new model's scores lie in the mean; 1 ahead of normal sound."""
+        return self.new_margin_sum / self.serving_margin_sum if self.serving_margin_sum else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

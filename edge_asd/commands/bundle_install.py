@@ -135,14 +135,14 @@ def _test(arguments: argparse.Namespace) -> int:
 
 def _compared_table(candidate: Slot, period_s: float) -> Table:
     table = Table("machine", title=f"{_named(candidate)} in shadow", box=box.SIMPLE, title_justify="left")
-    for heading in (f"normal of {period_s:g} s", "heard", "drift", "alarms alone", "missed"):
+    for heading in (f"normal of {period_s:g} s", "heard", "below threshold", "alarms alone", "missed"):
         table.add_column(heading, justify="right")
     for machine, found in candidate.compared.items():
         table.add_row(
             machine,
             f"{found.normal_s:.0f} s",
             f"{found.heard_s:.0f} s",
-            f"{found.drift:+.2f}",
+            f"{found.drift:.2f} times",
             str(found.extra_alarms),
             str(found.missed_alarms),
         )

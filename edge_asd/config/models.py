@@ -41,11 +41,11 @@ class ShadowConfig(Part):
         description="Alarms that the new model alone may raise on a machine meanwhile.",
     )
     max_drift: float = Field(
-        default=5.0,
-        gt=0.0,
+        default=4.0,
+        gt=1.0,
         le=1_000.0,
-        description="How far its scores, against its threshold, may lie from those of the installed model in the mean, "
-        "in units of the score.",
+        description="How many times as far below its threshold as those of the installed model its scores may lie in "
+        "the mean; and as near, the other way round.",
     )
     trial_s: float = Field(
         default=3_600.0,

@@ -39,7 +39,7 @@ def device(make_device, example_clips):
     device = make_device(
         bundle=None,
         trust={"public_keys": [str(public_key(KEY))]},
-        shadow={"period_s": 20.0, "max_extra_alarms": 0, "max_drift": 5.0, "trial_s": 60.0},
+        shadow={"period_s": 20.0, "max_extra_alarms": 0, "max_drift": 4.0, "trial_s": 60.0},
     )
     device.machine["source"] = {"clips": example_clips("M1", "healthy"), "speed": 20.0, "repeat": True}
     return device
