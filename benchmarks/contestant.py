@@ -1,6 +1,7 @@
 """A contestant's name and a bundle in, on each line of stdin a burst of windows, its latencies out as a line of JSON.
 
-`benchmarks.latency` starts one such process a contestant. The sound is that of the bundle's golden windows, played
+A name that ends in x16, as tensorrt-int8-x16, is that of 16 machines whose windows are due together. On a machine with
+a GPU, `cuda` as a third argument puts torch there. `benchmarks.latency` starts one such process a contestant. The sound is that of the bundle's golden windows, played
 again and again; each window moves on by the default hop.
 """
 
@@ -17,6 +18,7 @@ from typing import TypeAlias, cast
 import numpy as np
 
 from edge_asd.bundle import Golden, Manifest, Precision, open_bundle
+from edge_asd.engine import Workload
 from edge_asd.pipeline import open_pipeline
 from edge_asd.types import Block, Window
 from edge_asd.window import Windower
@@ -38,9 +40,12 @@ class Contestant:
 
 def main() -> None:
     """Serve bursts until stdin ends."""
-    name, bundle_path = sys.argv[1], Path(sys.argv[2])
+    name, bundle_path, device = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
     bundle = open_bundle(bundle_path)
-    contestant = (_open_torch if name.startswith("torch-") else _open_product)(name, bundle_path)
+    if name.startswith("torch-"):
+        contestant = _open_torch(name, bundle_path, device)
+    else:
+        contestant = _open_product(name, bundle_path)
     windows = _windows(bundle.golden, bundle.manifest)
     del bundle
     for _ in range(2):  # the first takes as long as compilation does
@@ -55,18 +60,19 @@ def main() -> None:
         print(json.dumps({**burst, "peak_rss_mb": _peak_rss_mb()}), flush=True)
 
 
-def _burst(score: Score, windows: Iterator[Window], n_windows: int) -> list[tuple[float, float]]:
-    """(latency, front end's part of it) of each window, in ms."""
+def _burst(score: Score, windows: Iterator[Window], n_windows: int) -> list[tuple[float, float, float]]:
+    """(latency, front end's part of it, CPU time of all threads) of each window, in ms."""
     times_ms = []
     for number in range(-_WARM_UP_WINDOWS, n_windows):
         window = next(windows)
-        began_s = time.perf_counter()
+        began_s, began_cpu_s = time.perf_counter(), time.process_time()
         features_ms, z = score(window)
         latency_ms = 1e3 * (time.perf_counter() - began_s)
+        cpu_ms = 1e3 * (time.process_time() - began_cpu_s)
         if not np.isfinite(z):
             raise ArithmeticError(f"the score is {z}; expected a number: the latency would be that of a fault")
         if number >= 0:
-            times_ms.append((latency_ms, features_ms))
+            times_ms.append((latency_ms, features_ms, cpu_ms))
     return times_ms
 
 
@@ -82,20 +88,22 @@ def _windows(golden: Golden, manifest: Manifest) -> Iterator[Window]:
 
 
 def _open_product(name: str, bundle_path: Path) -> Contestant:
-    """The device's own path: `Ear.score`."""
-    engine, precision = name.split("-")
+    """The device's own path: `Pipeline.score`."""
+    engine, precision, *machines = name.split("-")
+    n_machines = int(machines[0].removeprefix("x")) if machines else 1
     bundle = open_bundle(bundle_path)
-    pipeline = open_pipeline(bundle, prefer=[engine], precision=cast("Precision", precision))
-    ear = pipeline.ear(bundle.manifest.classes[0])
+    workload = Workload(n_machines=n_machines, hop_samples=HOP_SAMPLES)
+    pipeline = open_pipeline(bundle, prefer=[engine], precision=cast("Precision", precision), workload=workload)
+    ears = [pipeline.ear(bundle.manifest.classes[0]) for _ in range(n_machines)]
 
     def score(window: Window) -> tuple[float, float]:
-        scored = ear.score(window)
-        return scored.features_ms, scored.score
+        scored = pipeline.score([(ear, window) for ear in ears])
+        return scored[0].features_ms, scored[-1].score
 
     return Contestant(score=score, reuses_frames=True)
 
 
-def _open_torch(name: str, bundle_path: Path) -> Contestant:
+def _open_torch(name: str, bundle_path: Path, device: str) -> Contestant:
     """As a user of the published code runs it: float32, log-mel with a dense mel product, default threads.
 
     The weights are random: they change no latency.
@@ -109,20 +117,21 @@ def _open_torch(name: str, bundle_path: Path) -> Contestant:
     manifest = open_bundle(bundle_path).manifest
     scorer = MarginScorer(manifest.scorer.scale, manifest.scorer.margin, n_classes=len(manifest.classes))
     torch.manual_seed(0)
-    front_end = LogMel(manifest.feature_spec).eval()
-    network = Network(NetworkSpec(n_classes=len(manifest.classes)), manifest.feature_spec).eval()
+    front_end = LogMel(manifest.feature_spec).eval().to(device)
+    network = Network(NetworkSpec(n_classes=len(manifest.classes)), manifest.feature_spec).eval().to(device)
     if name == "torch-compile":
-        front_end.compile()
-        network.compile()
+        mode = "max-autotune" if device == "cuda" else None  # which records CUDA graphs
+        front_end.compile(mode=mode)
+        network.compile(mode=mode)
 
     def score(window: Window) -> tuple[float, float]:
         with torch.inference_mode():
             began_s = time.perf_counter()
-            wave = torch.from_numpy(window.wave.copy())[None]  # torch wants an array that it could write to
+            wave = torch.from_numpy(window.wave.copy())[None].to(device)  # torch wants an array that it could write to
             log_mel = front_end(wave)
             features_ms = 1e3 * (time.perf_counter() - began_s)
             _, cosine = network(wave, log_mel)
-        return features_ms, float(scorer.score(cosine.numpy(), 0)[0])
+        return features_ms, float(scorer.score(cosine.cpu().numpy(), 0)[0])
 
     return Contestant(score=score, reuses_frames=False)
 

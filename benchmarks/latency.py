@@ -1,9 +1,9 @@
 """From a window's waveform to its score: the device's engines against what users run today, as ratios to torch eager.
 
-`python -m benchmarks.latency [--quick] [--json FILE] [--bundle FILE]`. Each contestant is a process of its own that
+`python -m benchmarks.latency [--quick] [--gpu] [--json FILE] [--bundle FILE]`. Each contestant is a process of its own that
 stays open; they take turns with short bursts of windows, so that whatever else the machine does meets all of them. The
 front end counts. The device's engines are measured through the device's own code, at the default hop, and once more
-with every window computed whole (`whole_window_...`).
+with every window computed whole (`whole_window_...`). `--gpu` compares TensorRT with torch on the GPU instead.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from rich.progress import track
 
 from benchmarks.report import print_table, write_report
 from edge_asd.bundle import open_bundle
+from edge_asd.engine.tensorrt import device_key_here
 from edge_asd.errors import EdgeAsdError
 
 REFERENCE = "torch-eager"
@@ -34,6 +35,14 @@ CONTESTANTS = (
     "onnxruntime-int8",
     "openvino-fp32",
     "openvino-int8",
+)
+GPU_CONTESTANTS = (
+    REFERENCE,
+    "torch-compile",
+    "tensorrt-fp32",
+    "tensorrt-fp16",
+    "tensorrt-int8",
+    "tensorrt-int8-x16",
 )
 _ROOT = Path(__file__).resolve().parent.parent
 _BUNDLE = _ROOT / "examples" / "bldc_motor" / "bldc-motor-1.0.0.asd"
@@ -46,8 +55,8 @@ class _Runner:
     """One contestant's process, and what it has measured so far."""
 
     process: subprocess.Popen[str]
-    hop_ms: list[tuple[float, float]] = field(default_factory=list)  # latency, front end's part
-    whole_window_ms: list[tuple[float, float]] = field(default_factory=list)
+    hop_ms: list[tuple[float, float, float]] = field(default_factory=list)  # latency, front end's part, CPU time
+    whole_window_ms: list[tuple[float, float, float]] = field(default_factory=list)
     peak_rss_mb: float = 0.0
 
     def take_turn(self, n_windows: int) -> None:
@@ -57,16 +66,17 @@ class _Runner:
         self.peak_rss_mb = answer["peak_rss_mb"]
 
     def figures(self) -> dict[str, float]:
-        latency_ms, features_ms = np.array(self.hop_ms).T
+        latency_ms, features_ms, cpu_ms = np.array(self.hop_ms).T
         figures = {
             **{f"p{share}_ms": float(np.percentile(latency_ms, share)) for share in (50, 90, 99)},
             "max_ms": float(latency_ms.max()),
             "features_p50_ms": float(np.percentile(features_ms, 50)),
+            "cpu_p50_ms": float(np.percentile(cpu_ms, 50)),
             "n": float(latency_ms.size),
             "peak_rss_mb": self.peak_rss_mb,
         }
         if self.whole_window_ms:
-            latency_ms, features_ms = np.array(self.whole_window_ms).T
+            latency_ms, features_ms, _ = np.array(self.whole_window_ms).T
             figures["whole_window_p50_ms"] = float(np.percentile(latency_ms, 50))
             figures["whole_window_features_p50_ms"] = float(np.percentile(features_ms, 50))
         return figures
@@ -76,28 +86,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--quick", action="store_true", help="few windows, without torch-compile, which takes a minute")
+    parser.add_argument("--gpu", action="store_true", help="TensorRT and torch on the GPU")
     parser.add_argument("--json", type=Path, help="where to write the results (default: benchmarks/results)")
     parser.add_argument("--bundle", type=Path, default=_BUNDLE, help="model to measure (default: the example)")
-    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, metavar="NAME", help=", ".join(CONTESTANTS))
+    known = dict.fromkeys((*CONTESTANTS, *GPU_CONTESTANTS))
+    parser.add_argument("--only", nargs="+", choices=known, metavar="NAME", help=", ".join(known))
     options = parser.parse_args(arguments)
-    names = options.only or [name for name in CONTESTANTS if not (options.quick and name == "torch-compile")]
+    all_names = GPU_CONTESTANTS if options.gpu else CONTESTANTS
+    names = options.only or [name for name in all_names if not (options.quick and name == "torch-compile")]
     rounds, n_windows = (3, 5) if options.quick else (20, _WINDOWS_PER_BURST)
     try:
-        manifest = open_bundle(options.bundle).manifest
+        bundle = open_bundle(options.bundle)
+        gpu = dict(device_key_here()) if options.gpu else None
     except EdgeAsdError as error:
         parser.exit(error.exit_code, f"{parser.prog}: {error}\n")
-    contestants = measure(names, options.bundle, rounds=rounds, n_windows=n_windows)
+    manifest = bundle.manifest
+    if "model.fp16.onnx" not in manifest.files:
+        names = [name for name in names if name != "tensorrt-fp16"]
+    device = "cuda" if options.gpu else "cpu"
+    contestants = measure(names, options.bundle, rounds=rounds, n_windows=n_windows, device=device)
     ratios = ratios_to_reference(contestants)
-    details = {"model": {"name": manifest.name, "version": manifest.version, "classes": len(manifest.classes)}}
-    print_table("latency", contestants, ratios)
-    write_report("latency", contestants, ratios, path=options.json, details=details)
+    details: dict[str, Any] = {
+        "model": {"name": manifest.name, "version": manifest.version, "classes": len(manifest.classes)},
+        **({"gpu": gpu} if gpu else {}),
+    }
+    benchmark = "latency-gpu" if options.gpu else "latency"
+    print_table(benchmark, contestants, ratios)
+    write_report(benchmark, contestants, ratios, path=options.json, details=details)
     return 0
 
 
-def measure(names: Sequence[str], bundle: Path, *, rounds: int, n_windows: int) -> dict[str, dict[str, float]]:
+def measure(
+    names: Sequence[str], bundle: Path, *, rounds: int, n_windows: int, device: str = "cpu"
+) -> dict[str, dict[str, float]]:
     """Let the contestants take turns: in every round each scores n_windows, in an order that rotates."""
     with ExitStack() as stack:
-        runners = {name: stack.enter_context(_runner(name, bundle)) for name in names}
+        runners = {name: stack.enter_context(_runner(name, bundle, device)) for name in names}
         for number in track(range(rounds), "measuring", transient=True, disable=not sys.stderr.isatty()):
             first = number % len(names)
             for name in (*names[first:], *names[:first]):
@@ -119,8 +143,8 @@ def ratios_to_reference(contestants: dict[str, dict[str, float]]) -> dict[str, f
 
 
 @contextmanager
-def _runner(name: str, bundle: Path) -> Iterator[_Runner]:
-    command = [sys.executable, "-m", "benchmarks.contestant", name, str(bundle.resolve())]
+def _runner(name: str, bundle: Path, device: str) -> Iterator[_Runner]:
+    command = [sys.executable, "-m", "benchmarks.contestant", name, str(bundle.resolve()), device]
     with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         _answer(process)
         yield _Runner(process=process)

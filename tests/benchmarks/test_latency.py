@@ -5,6 +5,7 @@ import json
 import pytest
 
 from benchmarks import latency
+from edge_asd.cuda import driver
 
 
 def test_ratios_compare_medians_with_torch_eager() -> None:
@@ -30,6 +31,7 @@ def test_quick_run_measures_real_contestants(tmp_path) -> None:
         assert 0.0 < figures["p50_ms"] <= figures["p90_ms"] <= figures["p99_ms"] <= figures["max_ms"]
         assert 0.0 < figures["features_p50_ms"] < figures["p50_ms"]
         assert figures["n"] == 15
+        assert figures["cpu_p50_ms"] > 0.0
         assert figures["peak_rss_mb"] > 50
     assert report["ratios"]["openvino-int8"] == product["p50_ms"] / reference["p50_ms"]
     assert product["peak_rss_mb"] < reference["peak_rss_mb"]
@@ -39,6 +41,15 @@ def test_contestant_that_dies_is_an_error(tmp_path) -> None:
     """A contestant's process that ends on its own is an error with its exit code, not a silent gap in the table."""
     with pytest.raises(RuntimeError, match="a contestant ended"):
         latency.measure(["openvino-int8"], tmp_path / "absent.asd", rounds=1, n_windows=1)
+
+
+def test_without_a_gpu_its_benchmark_says_why(monkeypatch, capsys) -> None:
+    """There is no figure of a GPU without one."""
+    monkeypatch.setattr(driver, "LIBRARY", "libcuda-of-no-machine.so")
+    with pytest.raises(SystemExit) as caught:
+        latency.main(["--gpu"])
+    assert caught.value.code == 69
+    assert "no CUDA driver" in capsys.readouterr().err
 
 
 def test_missing_bundle_is_told(tmp_path, capsys) -> None:
