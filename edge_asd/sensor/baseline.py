@@ -19,7 +19,7 @@ _ALIKE_DB = 5.0
 
 _MAX_ESTABLISHED_S = 300.0
 _SAME_LOW_DB = 4.0
-_UNIFORM_DB = 3.0
+_UNIFORM_DB = 4.0
 """A recording level that is turned moves all bands alike. Of clips of one machine that differ by 10 dB or more, in
 either direction, none differed so evenly: in one band at least they were off by 6 dB."""
 
