@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from edge_asd.capture.child import Opened, Request
@@ -42,10 +42,14 @@ class Patience:
     PulseAudio may take 2 s. stall_s: between two blocks.
     """
 
-    start_s: float = 15.0
+    start_s: float = 30.0
     open_s: float = 4.0
     first_s: float = 4.0
     stall_s: float = 3.0
+
+    def without_hurry(self) -> Patience:
+        """The same, but four times as long until there is sound."""
+        return replace(self, open_s=4 * self.open_s, first_s=4 * self.first_s)
 
 
 class Recorder:
@@ -78,7 +82,7 @@ class Recorder:
             self._ring.close()
             raise SoundLost(f"the process that records {choice} cannot be started ({error})") from error
         self._pipes = tuple(map(_pipe, (self.process.stdin, self.process.stdout, self.process.stderr)))
-        self._awaited = "started", patience.start_s
+        self._awaited = "started in time", patience.start_s
         self._heard_of_s = time.monotonic()
         self._poll = select.poll()  # select cannot do with descriptors above 1023
         for descriptor in (self._ring.filled, *(pipe.fileno() for pipe in self._pipes[1:])):
@@ -118,15 +122,15 @@ class Recorder:
         if self._opened is not None:
             opened, reader = self._opened
             if slots := reader.take():
-                self._await("delivered sound", self._patience.stall_s)
+                self._await(f"delivered sound for {self._patience.stall_s:g} s", self._patience.stall_s)
                 return opened, slots
         if gone:
             raise SoundLost(self._failure or self._end())
         what, patience_s = self._awaited
         if time.monotonic() - self._heard_of_s > patience_s:
             raise SoundLost(
-                f"{self._choice} has not {what} for {patience_s:g} s; expected sound all the time; check its cable and "
-                "that it is still listed by `edge-asd devices`"
+                f"{self._choice} has not {what}; expected sound all the time; check its cable and that it is still "
+                "listed by `edge-asd devices`"
             )
         return None
 
@@ -153,7 +157,7 @@ class Recorder:
 
     def _take_in(self, event: str, content: object) -> None:
         if event == "started":
-            self._await("answered", self._patience.open_s)
+            self._await("answered in time", self._patience.open_s)
         elif event == "failed":
             self._failure = str(content)
         elif isinstance(content, dict):
@@ -163,7 +167,7 @@ class Recorder:
             except (OSError, ValueError) as error:
                 raise SoundLost(f"there is no room for the sound of {self._choice} ({error})") from error
             self._opened = opened, reader
-            self._await("delivered sound", self._patience.first_s)
+            self._await("delivered sound in time", self._patience.first_s)
 
     def _end(self) -> str:
         """Say how a process ended that did not say so itself."""

@@ -29,6 +29,10 @@ _STEADY_SAMPLES = 10 * SAMPLE_RATE_HZ
 """After so much sound the next back-off starts from the beginning."""
 
 
+_HURRIED_ATTEMPTS = 2
+"""After so many in a row one attempt is given longer, as are all until a card is heard for the first time: a machine
+that boots or is overloaded is slow, not hung."""
+
 _MAX_REASONS = 5
 """How many reasons of one silence are told, each once: what fails in turns is no news."""
 
@@ -68,8 +72,9 @@ class SoundCard:
         failures = 0
         while not self._closed.is_set():
             heard_before = self._heard_samples
+            hurried = heard_before > 0 and failures % (_HURRIED_ATTEMPTS + 1) != _HURRIED_ATTEMPTS
             try:
-                yield from self._record()
+                yield from self._record(self._patience if hurried else self._patience.without_hurry())
             except SoundLost as lost:
                 if self._closed.is_set():
                     return
@@ -82,7 +87,7 @@ class SoundCard:
             if not self._closed.wait(_BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)]):
                 self.restarts += 1
 
-    def _record(self) -> Iterator[tuple[Block, ...]]:
+    def _record(self, patience: Patience) -> Iterator[tuple[Block, ...]]:
         """Yield the blocks of one process until `close`.
 
         Raises:
@@ -94,7 +99,7 @@ class SoundCard:
                 "end; unplug the card, or restart the device"
             )
         with Recorder(
-            self._choice, n_channels=max(self._channels) + 1, rate_hz=SAMPLE_RATE_HZ, patience=self._patience
+            self._choice, n_channels=max(self._channels) + 1, rate_hz=SAMPLE_RATE_HZ, patience=patience
         ) as recorder:
             self._recorder = recorder
             converter: _Converter | None = None
