@@ -1,8 +1,8 @@
 """A contestant's name and a bundle in, on each line of stdin a burst of windows, its latencies out as a line of JSON.
 
 A name that ends in x16, as tensorrt-int8-x16, is that of 16 machines whose windows are due together. On a machine with
-a GPU, `cuda` as a third argument puts torch there. `benchmarks.latency` starts one such process a contestant. The sound is that of the bundle's golden windows, played
-again and again; each window moves on by the default hop.
+a GPU, `cuda` as a third argument puts torch there. `benchmarks.latency` starts one such process a contestant. The sound
+is that of the bundle's golden windows, played again and again; each window moves on by the default hop.
 """
 
 from __future__ import annotations
