@@ -1,9 +1,10 @@
 """From a window's waveform to its score: the device's engines against what users run today, as ratios to torch eager.
 
 `python -m benchmarks.latency [--quick] [--gpu] [--json FILE] [--bundle FILE]`. Each contestant is a process of its own
-that stays open; they take turns with short bursts of windows, so that whatever else the machine does meets all of them. The
-front end counts. The device's engines are measured through the device's own code, at the default hop, and once more
-with every window computed whole (`whole_window_...`). `--gpu` compares TensorRT with torch on the GPU instead.
+that stays open; they take turns with short bursts of windows, so that whatever else the machine does meets all of
+them. The front end counts. The device's engines are measured through the device's own code, at the default hop, and
+once more with every window computed whole (`whole_window_...`). `--gpu` compares TensorRT with torch on the GPU
+instead.
 """
 
 from __future__ import annotations
