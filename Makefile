@@ -73,7 +73,7 @@ clean: ## remove .venv and build products
 	@touch $@
 
 # NVIDIA's Python bindings, builder and compiler for tests without a GPU. Where the wheels cannot be had, these skip.
-.venv/.tensorrt-kit: tests/tensorrt_kit/prepare.py | .venv/bin/pip
+.venv/.tensorrt-kit: tests/tensorrt_kit/prepare.py | .venv/bin/pip .venv/.system-test
 	@$(BIN)/python tests/tensorrt_kit/prepare.py .venv/tensorrt-kit || echo "tests of TensorRT's bindings will skip" >&2
 	@touch $@
 
