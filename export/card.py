@@ -65,9 +65,13 @@ Figures over a handful of clips say that the chain works, not how well it will d
 def _network(facts: CardFacts) -> str:
     spec: FeatureSpec = facts.description.feature_spec
     network = facts.network
+    head = (
+        "no feature perturbation head"
+        if network.head_reduction is None
+        else f"a feature perturbation head ({network.head_reduction}, {network.head_activation})"
+    )
     return (
-        f"TFSTgram with branches {', '.join(network.branches)}, MobileFaceNet and a feature perturbation head "
-        f"({network.head_reduction}, {network.head_activation}); {facts.n_parameters:,} parameters, class weights "
+        f"TFSTgram with branches {', '.join(network.branches)}, MobileFaceNet and {head}; {facts.n_parameters:,} parameters, class weights "
         f"included. Windows of {spec.window_samples} samples at {spec.sample_rate_hz} Hz, {spec.n_mels} mels. "
         f"Score: z = logsumexp(other margin logits) - margin logit of the class, ArcFace scale {network.scale:g}, "
         f"margin {network.margin:g}.\n\nClasses: {', '.join(facts.description.classes)}."

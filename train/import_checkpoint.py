@@ -17,7 +17,7 @@ from torch import Tensor
 
 from edge_asd.errors import EdgeAsdError, UsageError
 from train.checkpoint import Checkpoint, load_state, save_checkpoint
-from train.network import BRANCHES, HEAD_ACTIVATIONS, Branch, Network, NetworkSpec
+from train.network import HEAD_ACTIVATIONS, TFSTGRAM, Branch, Network, NetworkSpec
 
 # Published checkpoints carry them under TFgramNet.; no forward uses them.
 _UNUSED_TFGRAM_PARTS = (
@@ -121,7 +121,7 @@ def branches_of(state: Mapping[str, Any]) -> tuple[Branch, ...]:
     prefix_of = {"tgram": "tgramnet.", "tfgram": "TFgramNet."}
     return tuple(
         branch
-        for branch in BRANCHES
+        for branch in TFSTGRAM
         if branch == "log_mel" or any(name.startswith(prefix_of[branch]) for name in state)
     )
 

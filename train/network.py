@@ -1,4 +1,4 @@
-"""TFSTgram with its perturbation head: wave and log-mel in, unit embedding and cosine to every class weight out."""
+"""TFSTgram, its branches and head as wanted: wave and log-mel in, unit embedding and cosine to every class out."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from edge_asd.errors import EdgeAsdError
 from edge_asd.types import FeatureSpec
+from train.branches import TAgram, TFgramNet, TgramNet
 
-Branch: TypeAlias = Literal["log_mel", "tgram", "tfgram"]
+Branch: TypeAlias = Literal["log_mel", "tgram", "tfgram", "tagram"]
 HeadActivation: TypeAlias = Literal["relu", "leaky_relu"]
 
-BRANCHES: tuple[Branch, ...] = ("log_mel", "tgram", "tfgram")
+BRANCHES: tuple[Branch, ...] = ("log_mel", "tgram", "tfgram", "tagram")
+TFSTGRAM: tuple[Branch, ...] = ("log_mel", "tgram", "tfgram")
 HEAD_ACTIVATIONS: tuple[HeadActivation, ...] = ("relu", "leaky_relu")
 EMBEDDING_SIZE = 128
 
@@ -24,13 +26,13 @@ EMBEDDING_SIZE = 128
 class NetworkSpec:
     """All that the network's layers and its score depend on.
 
-    branches: the input channels of the backbone, in this order; log_mel always, tgram and tfgram as wanted.
-    head_reduction: width of the perturbation head's hidden layer (R).
+    branches: the input channels of the backbone, one or more, in the order of BRANCHES.
+    head_reduction: width of the perturbation head's hidden layer (R); None: no head.
     margin, scale: of the ArcFace logits, in radians and as a factor; used by the loss and by the score.
     """
 
-    branches: tuple[Branch, ...] = BRANCHES
-    head_reduction: int = 64
+    branches: tuple[Branch, ...] = TFSTGRAM
+    head_reduction: int | None = 64
     head_activation: HeadActivation = "relu"
     n_classes: int = 41
     margin: float = 0.4
@@ -38,111 +40,17 @@ class NetworkSpec:
 
     def __post_init__(self) -> None:
         in_order = tuple(branch for branch in BRANCHES if branch in self.branches)
-        if self.branches != in_order or "log_mel" not in self.branches:
+        if not self.branches or self.branches != in_order:
             raise EdgeAsdError(
-                f"network branches are {'+'.join(self.branches) or 'none'}; expected log_mel, "
-                f"then tgram and tfgram as wanted, in that order"
+                f"network branches are {'+'.join(self.branches) or 'none'}; expected one or more of "
+                f"{', '.join(BRANCHES)}, in that order"
             )
+        if self.head_reduction is not None and self.head_reduction < 1:
+            raise EdgeAsdError(f"head_reduction is {self.head_reduction}; expected 1 or more, or None for no head")
         if self.head_activation not in HEAD_ACTIVATIONS:
             raise EdgeAsdError(f"head_activation is {self.head_activation!r}; expected one of {HEAD_ACTIVATIONS}")
         if self.n_classes < 2:
             raise EdgeAsdError(f"n_classes is {self.n_classes}; expected 2 or more: the loss tells classes apart")
-
-
-class TgramNet(nn.Module):
-    """Temporal features from the raw wave: (B, samples) -> (B, n_mels, n_frames).
-
-    Source: STgram-MFN (Liu et al., 2022), as TFSTgram OS-SCL uses it.
-    """
-
-    def __init__(self, feature_spec: FeatureSpec) -> None:
-        super().__init__()
-        channels, hop = feature_spec.n_mels, feature_spec.hop_samples
-        self.extractor = nn.Conv1d(1, channels, 2 * hop, stride=hop, padding=hop, bias=False)
-        self.encoder = nn.Sequential(
-            *(
-                nn.Sequential(
-                    nn.LayerNorm(feature_spec.n_frames),
-                    nn.LeakyReLU(0.2),
-                    nn.Conv1d(channels, channels, 3, padding=1, bias=False),
-                )
-                for _ in range(3)
-            )
-        )
-
-    def forward(self, wave: Tensor) -> Tensor:
-        """Run the branch on waves in -1..1."""
-        frames = self.extractor(wave.unsqueeze(1))  # (B, n_mels, n_frames)
-        return cast("Tensor", self.encoder(frames))
-
-
-class FixedAdaptiveMaxPool(nn.Module):
-    """Adaptive max-pool of a fixed input length: (B, C, n_in) -> (B, C, n_out).
-
-    Output i is the maximum over floor(i n_in / n_out) .. ceil((i + 1) n_in / n_out). With fixed lengths this is a
-    gather of equally long windows (short ones repeat their last sample) and a plain max-pool, which every engine takes;
-    ONNX has no adaptive pool.
-    """
-
-    index: Tensor
-
-    def __init__(self, n_in: int, n_out: int) -> None:
-        super().__init__()
-        starts = torch.arange(n_out) * n_in // n_out
-        ends = -(-(torch.arange(1, n_out + 1) * n_in) // n_out)
-        self.length = int((ends - starts).max())
-        windows = starts[:, None] + torch.arange(self.length)  # (n_out, length)
-        self.needs_gather = n_in != n_out * self.length
-        self.register_buffer("index", windows.minimum(ends[:, None] - 1).flatten(), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Pool the last axis."""
-        if self.needs_gather:
-            x = x.index_select(-1, self.index)  # (B, C, n_out * length)
-        return F.max_pool1d(x, self.length)
-
-
-class WaveBlock(nn.Module):
-    """Two convolutions, the second dilated, each with batch norm and ReLU, then a max-pool on the last axis."""
-
-    def __init__(self, in_channels: int, channels: int, pool: nn.Module) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv1d(in_channels, channels, 3, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm1d(channels)
-        self.conv2 = nn.Conv1d(channels, channels, 3, padding=2, dilation=2, bias=False)
-        self.norm2 = nn.BatchNorm1d(channels)
-        self.pool = pool
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the block."""
-        x = F.relu(self.norm1(self.conv1(x)))
-        x = F.relu(self.norm2(self.conv2(x)))
-        return cast("Tensor", self.pool(x))
-
-
-class TFgramNet(nn.Module):
-    """Time-frequency features from the raw wave: (B, samples) -> (B, n_mels, n_frames).
-
-    Source: TFSTgram OS-SCL. Its table prints 64 channels for block 2; only 128 gives the published parameter count.
-    """
-
-    def __init__(self, feature_spec: FeatureSpec) -> None:
-        super().__init__()
-        channels, n_frames = feature_spec.n_mels, feature_spec.n_frames
-        n_block1 = (feature_spec.window_samples - 1) // 5 + 1
-        n_block2 = n_block1 // 4
-        self.stem = nn.Conv1d(1, 64, 11, stride=5, padding=5, bias=False)
-        self.norm = nn.BatchNorm1d(64)
-        self.block1 = WaveBlock(64, 64, nn.MaxPool1d(4))
-        self.block2 = WaveBlock(64, channels, FixedAdaptiveMaxPool(n_block2, 2 * n_frames))
-        self.block3 = WaveBlock(channels, channels, FixedAdaptiveMaxPool(2 * n_frames, n_frames))
-
-    def forward(self, wave: Tensor) -> Tensor:
-        """Run the branch on waves in -1..1."""
-        x = F.relu(self.norm(self.stem(wave.unsqueeze(1))))  # (B, 64, 32000)
-        x = self.block1(x)  # (B, 64, 8000)
-        x = self.block2(x)  # (B, 128, 626)
-        return cast("Tensor", self.block3(x))  # (B, 128, 313)
 
 
 class ConvNorm(nn.Module):
@@ -249,29 +157,34 @@ class Network(nn.Module):
         self.spec = spec
         self.tgram = TgramNet(feature_spec) if "tgram" in spec.branches else None
         self.tfgram = TFgramNet(feature_spec) if "tfgram" in spec.branches else None
+        self.tagram = TAgram() if "tagram" in spec.branches else None
         self.backbone = MobileFaceNet(len(spec.branches), spec.n_classes)
-        self.head = FeaturePerturbationHead(spec.head_reduction, spec.head_activation)
+        self.head = (
+            None if spec.head_reduction is None else FeaturePerturbationHead(spec.head_reduction, spec.head_activation)
+        )
         self.class_weight = nn.Parameter(torch.empty(spec.n_classes, EMBEDDING_SIZE))
         nn.init.xavier_uniform_(self.class_weight)
 
     def branch_image(self, wave: Tensor, log_mel: Tensor) -> Tensor:
         """Stack the branches as channels: (B, samples), (B, 128, 313) -> (B, branches, 128, 313)."""
-        channels = [log_mel]
+        channels = [log_mel] if "log_mel" in self.spec.branches else []
         if self.tgram is not None:
             channels.append(self.tgram(wave))
         if self.tfgram is not None:
             channels.append(self.tfgram(wave))
+        if self.tagram is not None:
+            channels.append(self.tagram(log_mel))
         return torch.stack(channels, dim=1)
 
     def forward(self, wave: Tensor, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         """Embed windows.
 
-        wave: (B, 160000) float32 in -1..1, unused where the branches are log_mel alone.
-        log_mel: (B, 128, 313) float32 in dB.
+        wave: (B, 160000) float32 in -1..1, unused where no branch is of the wave.
+        log_mel: (B, 128, 313) float32 in dB, unused where all branches are of the wave.
 
         Returns:
             embedding (B, 128) of unit length, cosine (B, classes) to every class weight.
         """
         feature = self.backbone(self.branch_image(wave, log_mel))  # (B, 128)
-        embedding = F.normalize(self.head(feature))  # (B, 128)
+        embedding = F.normalize(feature if self.head is None else self.head(feature))  # (B, 128)
         return embedding, F.linear(embedding, F.normalize(self.class_weight))  # (B, classes)

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_asd.errors import EdgeAsdError
-from train.network import FixedAdaptiveMaxPool, Network, NetworkSpec
+from train.branches import FixedAdaptiveMaxPool, TAgram
+from train.network import BRANCHES, Network, NetworkSpec
 
 
 def n_parameters(module):
@@ -58,10 +59,41 @@ def test_log_mel_alone_ignores_the_wave():
         assert torch.equal(network(torch.zeros(1, 160_000), log_mel)[0], network(torch.ones(1, 160_000), log_mel)[0])
 
 
+@given(
+    branches=st.sets(st.sampled_from(BRANCHES), min_size=1), head_reduction=st.sampled_from([None, 128, 32, 16, 8, 4])
+)
+@settings(max_examples=8, deadline=None)
+def test_any_branches_and_head_make_a_network(branches, head_reduction):
+    """An unused branch or head has no weights, and the outputs keep their shapes."""
+    spec = NetworkSpec(
+        branches=tuple(branch for branch in BRANCHES if branch in branches), head_reduction=head_reduction, n_classes=3
+    )
+    network = Network(spec).eval()
+    with torch.inference_mode():
+        embedding, cosine = network(torch.randn(1, 160_000) * 0.1, torch.randn(1, 128, 313))
+    assert (embedding.shape, cosine.shape) == ((1, 128), (1, 3))
+    owners = {name.split(".")[0] for name in network.state_dict()}
+    assert owners & {"tgram", "tfgram"} == branches & {"tgram", "tfgram"}
+    assert ("head" in owners) == (head_reduction is not None)
+
+
+def test_tagram_weighs_each_frame_by_its_level():
+    """Against the definition, frame by frame."""
+    log_mel = torch.randn(2, 128, 4)
+    frames = log_mel.unbind(dim=2)  # each (2, 128)
+    weights = [
+        torch.sigmoid(frame.max(dim=1, keepdim=True).values + frame.mean(dim=1, keepdim=True)) for frame in frames
+    ]
+    expected = torch.stack([frame * weight for frame, weight in zip(frames, weights, strict=True)], dim=2)
+    torch.testing.assert_close(TAgram()(log_mel), expected)
+
+
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"branches": ("tgram",)}, "branches are tgram"),
+        ({"branches": ()}, "branches are none"),
+        ({"branches": ("tgram", "tgram")}, r"branches are tgram\+tgram"),
+        ({"head_reduction": 0}, "head_reduction is 0"),
         ({"branches": ("tgram", "log_mel")}, "in that order"),
         ({"head_activation": "gelu"}, "'gelu'"),
         ({"n_classes": 1}, "2 or more"),
