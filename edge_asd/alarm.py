@@ -88,7 +88,7 @@ class Alarm:
         )
         self._is_timed = memory is not None  # whether the memory's moment means anything
         self._is_restored = memory is not None  # until time comes in
-        self._scored_s: float | None = None  # monotonic, of the latest score; None where a gap follows it
+        self._scored_s: float | None = None  # monotonic, of the latest score; None where a restart follows it
         self._latest_s = -math.inf
         self._state = MachineState.ALARM if self._active else MachineState.LEARNING
 
@@ -153,7 +153,6 @@ class Alarm:
 
     def interrupt(self) -> None:
         """The sensor is at fault: what was heard of a running delay counts no more."""
-        self._scored_s = None
         self._state = MachineState.SENSOR_FAULT
         active = self._active
         self._keep(replace(active, below_s=None) if active else None)

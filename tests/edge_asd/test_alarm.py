@@ -114,8 +114,9 @@ def test_unknown_score_does_not_end_an_alarm() -> None:
     (new,) = alarm.update(6.0, 0.0, START_UTC_S)
     assert feed(alarm, [math.nan] * 5, start_s=1) == []
     assert (alarm.state, alarm.alarm_id) == (MachineState.SENSOR_FAULT, new.alarm_id)
-    kinds = [kind for _, kind in feed(alarm, [1, math.nan, 1, 1, 1], start_s=6)]
-    assert kinds == ["update", "update", "update", "end"]
+    assert feed(alarm, [1, 1, math.nan, 1, 1, 1], start_s=6) == [
+        (6, "update"), (7, "update"), (9, "update"), (10, "update"), (11, "end"),
+    ]  # fmt: skip
 
 
 def test_stepped_clock_changes_nothing() -> None:
@@ -219,6 +220,19 @@ def test_mute_marks_alarms_until_its_end_and_tells_the_end() -> None:
     (update,) = alarm.update(6.0, 10.0, START_UTC_S + 10)
     assert (update.kind, update.muted_until_utc_s) == ("update", None)
     assert alarm.update(6.0, 11.0, START_UTC_S + 11) == []
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_command_between_a_window_and_its_score_makes_no_time_pass_twice(restarted: bool) -> None:
+    """Somebody acknowledges at 11.2 s, and then the window that ended at 11 s is scored."""
+    alarm = alarm_with()
+    (new,) = alarm.update(6.0, 10.0, START_UTC_S)
+    if restarted:
+        alarm = Alarm("press", AlarmSettings(), 5.0, boot_id=BOOT, memory=alarm.memory)
+    alarm.acknowledge(new.alarm_id, by="anna", time_monotonic_s=11.25, time_utc_s=START_UTC_S + 1.25)
+    alarm.update(6.0, 11.0, START_UTC_S + 1)
+    (end,) = alarm.update(1.0, 12.0, START_UTC_S + 2)
+    assert (end.kind, end.duration_s) == ("end", 2.0)
 
 
 def test_mute_is_taken_back() -> None:
