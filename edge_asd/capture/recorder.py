@@ -117,6 +117,7 @@ class Recorder:
         Raises:
             SoundLost: none will come, or the process was silent for longer than its patience.
         """
+        asked_s = time.monotonic()  # ahead of the look: this thread may not get to run for seconds after it
         self._poll.poll(_POLL_S * 1_000)
         gone = not self._read_news()
         if self._opened is not None:
@@ -127,7 +128,7 @@ class Recorder:
         if gone:
             raise SoundLost(self._failure or self._end())
         what, patience_s = self._awaited
-        if time.monotonic() - self._heard_of_s > patience_s:
+        if asked_s - self._heard_of_s > patience_s:
             raise SoundLost(
                 f"{self._choice} has not {what}; expected sound all the time; check its cable and that it is still "
                 "listed by `edge-asd devices`"

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from edge_asd.capture import sound_card as sound_card_module
 from edge_asd.capture.clips import SAMPLE_RATE_HZ
 from edge_asd.capture.devices import CardChoice
 from edge_asd.capture.recorder import Patience, Recorder
+from edge_asd.capture.ring import RingReader
 from edge_asd.capture.sound_card import SoundCard
 from edge_asd.types import NoSound
 
@@ -270,6 +272,26 @@ def test_a_stopped_process_is_killed_and_replaced(open_card):
     assert "has not delivered sound for 1 s" in silence.reason
     until(heard, is_block)
     assert not recorder.is_running()
+
+
+def test_a_daemon_that_does_not_get_to_run_takes_no_card_for_hung(open_card, monkeypatch):
+    """A capture thread that is held up for longer than its patience finds the sound that came since."""
+    card = open_card(patience=replace(LONG, stall_s=0.5))
+    heard = iter(card)
+    next(heard)
+    take = RingReader.take
+    held_up = iter([True])
+
+    def take_late(reader):
+        slots = take(reader)
+        if not slots and next(held_up, False):
+            time.sleep(1.0)
+        return slots
+
+    monkeypatch.setattr(RingReader, "take", take_late)
+    monkeypatch.setattr("edge_asd.capture.recorder._POLL_S", 0.001)  # it looks before there is something
+    assert all(is_block(each) for each in islice(heard, 50))
+    assert next(held_up, None) is None
 
 
 def test_a_process_that_cannot_be_killed_is_not_multiplied(open_card, monkeypatch):
