@@ -13,12 +13,12 @@ from edge_asd.errors import UnavailableError
 from edge_asd.features import log_mel_db
 from edge_asd.types import FeatureSpec
 
-SHORT = FeatureSpec(window_samples=24_000)  # all of the published numbers but the length
+SHORT = FeatureSpec(window_samples=9_000)  # all of the published numbers but the length
 SPECS = {
     "published numbers": SHORT,
-    "radix 4 alone": FeatureSpec(window_samples=3_001, n_fft=512, hop_samples=100, n_mels=40),
+    "radix 4 alone": FeatureSpec(window_samples=1_501, n_fft=512, hop_samples=100, n_mels=40),
     "radix 2 at the end": FeatureSpec(window_samples=2_048, n_fft=256, hop_samples=64, n_mels=20),
-    "longest": FeatureSpec(window_samples=9_000, n_fft=4096, hop_samples=1_000, n_mels=64, power_floor=1.0),
+    "longest": FeatureSpec(window_samples=4_500, n_fft=4096, hop_samples=1_000, n_mels=64, power_floor=1.0),
 }
 
 

@@ -325,11 +325,14 @@ class TestCache:
     def open_once(self, make_hand_bundle, tmp_path):
         def open_(precision="int8", workload=WORKLOAD, **changes):
             artifacts = Artifacts(tmp_path / "artifacts")
-            bundle = make_hand_bundle(**changes)
-            with open_pipeline(
-                bundle, prefer=["tensorrt"], precision=precision, workload=workload, artifacts=artifacts
-            ):
-                return artifacts
+            open_engine(
+                make_hand_bundle(**changes),
+                prefer=["tensorrt"],
+                precision=precision,
+                workload=workload,
+                artifacts=artifacts,
+            ).close()
+            return artifacts
 
         return open_
 
