@@ -1,8 +1,8 @@
 """Sound in, the engine's inputs in GPU memory out: a thin binding of the CUDA driver and the log-mel kernel."""
 
-from edge_asd.cuda.driver import CudaError, open_driver
+from edge_asd.cuda.driver import CudaError
 from edge_asd.cuda.gpu import Gpu
 from edge_asd.cuda.logmel import ROW, FrontEndBuffers, LogMelKernels, log_mel_cubin
 from edge_asd.cuda.nvrtc import Nvrtc
 
-__all__ = ["ROW", "CudaError", "FrontEndBuffers", "Gpu", "LogMelKernels", "Nvrtc", "log_mel_cubin", "open_driver"]
+__all__ = ["ROW", "CudaError", "FrontEndBuffers", "Gpu", "LogMelKernels", "Nvrtc", "log_mel_cubin"]

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_asd.cuda.driver import OUT_OF_MEMORY, CudaError, Driver, open_driver
+from edge_asd.cuda.driver import OUT_OF_MEMORY, CudaError, open_driver
 
 LOG = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ class Gpu:
         CudaError: the GPU cannot be used.
     """
 
-    def __init__(self, driver: Driver | None = None) -> None:
-        self._driver = driver or open_driver()
+    def __init__(self) -> None:
+        self._driver = open_driver()
         self._releases: list[tuple[Callable[..., None], Any]] = []
         try:
             self._open()
