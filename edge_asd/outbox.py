@@ -86,7 +86,7 @@ class Outbox:
         self._max_age_s = max_age_s
         self._monotonic_s = monotonic_s
         self._lock = threading.Lock()
-        self._offered_row = 0  # rows up to here may be in flight and are not dropped
+        self._offered_row = 0  # rows up to here may have arrived, be it in a run before, and are not dropped
         self._acknowledged: set[int] = set()  # still in the spool; no more than it holds
         self._dropped = 0
         self._unwritten: Counter[str] = Counter()
@@ -98,6 +98,7 @@ class Outbox:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = SpoolFile(path, utc_now=utc_now)
+            self._offered_row = self._file.mark.offered_row_id
             newest = self._despite_damage(lambda: next(rows(self._opened(), "ORDER BY row_id DESC LIMIT 1"), None))
         except (OSError, sqlite3.Error) as error:
             raise TemporaryError(
@@ -158,6 +159,7 @@ class Outbox:
             picked = self._despite_damage(lambda: self._pick(limit, after))
             if picked:
                 self._offered_row = max(self._offered_row, picked[-1].row_id)
+                self._note()
         return [
             SpooledMessage(
                 row_id=row.row_id,
@@ -291,7 +293,7 @@ class Outbox:
         for freed in (aged, full):
             self._account(freed)
             self._dropped += freed.messages
-        self._file.mark.note(row_id)
+        self._note()
         return seqs
 
     def _take_seqs(self, taken: dict[str, int], machine: str, count: int) -> int:
@@ -317,6 +319,13 @@ class Outbox:
             database.execute("PRAGMA synchronous = FULL")
         self._acknowledged.clear()
         self._account(freed)
+
+    def _note(self) -> None:
+        """Leaves a mark of how far commits and offers came; without it they are no less good."""
+        try:
+            self._file.mark.note(row_id=self._last_row, offered_row_id=self._offered_row)
+        except OSError as error:
+            self._report(error)
 
     def _account(self, freed: Freed) -> None:
         self._messages -= freed.messages

@@ -11,7 +11,8 @@ from pathlib import Path
 LOG = logging.getLogger(__name__)
 
 _RESERVATION = 100_000
-_MARK = struct.Struct(">QI")  # row id, CRC-32 of it
+_MARK = struct.Struct(">QQI")  # two row ids, CRC-32 of them
+_CHECKSUM_BYTES = 4
 
 
 class Ceiling:
@@ -33,38 +34,42 @@ class Ceiling:
 
 
 class Mark:
-    """The row id of the last commit, written after it and without waiting for the disk.
+    """The row ids of the last commit and of the last message that was offered, written without waiting for the disk.
 
-    A database that ends below it has lost commits: a write-ahead log that was altered is cut short by SQLite, and the
-    database is then sound, and old. After a power cut the mark may be too low, which harms nothing.
+    A database that ends below the first has lost commits: a write-ahead log that was altered is cut short by SQLite,
+    and the database is then sound, and old. What was offered may have arrived, also in a run before. After a power cut
+    both may be too low, which harms little.
     """
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self.row_id = self.offered_row_id = 0
         stored = os.pread(self._file, _MARK.size, 0)
-        self.row_id = 0
-        if stored:
-            row_id, checksum = _MARK.unpack(stored.ljust(_MARK.size, b"\0"))
-            if checksum == zlib.crc32(stored[:8]):
-                self.row_id = row_id
-            else:
-                LOG.warning("%s is damaged; it is made anew", path)
+        row_id, offered_row_id, checksum = _MARK.unpack(stored.ljust(_MARK.size, b"\0"))
+        if not stored:
+            self._write()  # takes its place on the disk while there is some
+        elif checksum == zlib.crc32(stored[:-_CHECKSUM_BYTES]):
+            self.row_id, self.offered_row_id = row_id, offered_row_id
         else:
-            self.note(0)  # takes its place on the disk while there is some
+            LOG.warning("%s is damaged; it is made anew", path)
 
-    def note(self, row_id: int) -> None:
-        """Remembers the last commit.
+    def note(self, *, row_id: int, offered_row_id: int) -> None:
+        """Remembers both, where one is new.
 
         Raises:
             OSError: the disk refused it.
         """
-        number = row_id.to_bytes(8, "big")
-        os.pwrite(self._file, _MARK.pack(row_id, zlib.crc32(number)), 0)
-        self.row_id = row_id
+        if (row_id, offered_row_id) != (self.row_id, self.offered_row_id):
+            self.row_id, self.offered_row_id = row_id, offered_row_id
+            self._write()
 
     def close(self) -> None:
         """Closes the file."""
         os.close(self._file)
+
+    def _write(self) -> None:
+        packed = _MARK.pack(self.row_id, self.offered_row_id, 0)[:-_CHECKSUM_BYTES]
+        os.pwrite(self._file, packed + zlib.crc32(packed).to_bytes(_CHECKSUM_BYTES, "big"), 0)
 
 
 def _read_ceiling(path: Path) -> int:
