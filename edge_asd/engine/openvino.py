@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-import openvino
 
 from edge_asd.bundle import Precision
 from edge_asd.types import EngineOutputs, FloatArray
+
+# OpenVINO reports each model that it reads to its makers, from a fork of this process, where this package is found.
+# It is made not to be: a device tells nobody of itself but its broker, and a fork among threads may hang.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # how Python keeps a module from being imported
+
+import openvino  # noqa: E402 - only now
 
 
 class OpenVinoEngine:
