@@ -44,7 +44,7 @@ class Inbox:
             elif waiting and isinstance(waiting[-1], NoSound):
                 waiting.pop()
             waiting.append(heard)
-            if self._samples[machine] > self._max_samples:
+            if live and self._samples[machine] > self._max_samples:
                 self._drop_oldest(machine)
             self._changed.notify_all()
             return True

@@ -26,6 +26,7 @@ def test_a_dead_microphone_is_a_sensor_fault_and_no_alarm(mosquitto, make_device
     assert alarms == []
     begun_s, ended_s = states[1]["time_monotonic_s"], states[2]["time_monotonic_s"]
     assert not [score for score in scores if begun_s <= score["time_monotonic_s"] < ended_s]
+
     began_s = states[0]["time_monotonic_s"] - 10.0
     assert begun_s - began_s - 20.0 < 0.7 + 1.0
     assert ended_s - began_s - 35.0 < 10.0 + 1.0

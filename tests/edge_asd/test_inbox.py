@@ -30,6 +30,24 @@ def test_every_live_sample_is_heard_or_counted_as_lost(sizes: list[tuple[int, in
     assert len(blocks) == 1 or heard <= max_samples
 
 
+@given(st.lists(st.integers(1, 70), min_size=1, max_size=40), st.integers(1, 100))
+def test_nothing_of_a_recording_is_dropped(sizes: list[int], max_samples: int) -> None:
+    """Blocks of any sizes, put as long as there is room, come out whole: the bound may be exceeded by the last one."""
+    inbox = Inbox(machines=1, max_samples=max_samples)
+    heard: list[int] = []
+    waiting = 0
+    for size in sizes:
+        if waiting >= max_samples:
+            heard += [b.samples.size for _, blocks in inbox.take(0) for b in blocks]
+            waiting = 0
+        inbox.put(0, block(size), live=False)
+        waiting += size
+    ((_, blocks),) = inbox.take(0)
+    assert heard + [b.samples.size for b in blocks] == sizes
+    assert inbox.dropped_samples == [0]
+    assert all(b.lost_samples == 0 for b in blocks)
+
+
 def silence(number: int) -> NoSound:
     return NoSound(since_monotonic_s=float(number), since_utc_s=0.0, reason="unplugged")
 
