@@ -28,6 +28,7 @@ CounterName: TypeAlias = Literal[
     "messages_dropped",
     "messages_unwritten",
     "broker_connections",
+    "log_repeats_held",
     "reloads",
     "reloads_refused",
 ]
@@ -68,6 +69,7 @@ COUNTERS: dict[CounterName, CounterKind] = {
     "messages_dropped": CounterKind(what="Messages lost because the spool was full."),
     "messages_unwritten": CounterKind(what="Messages lost because the disk refused them."),
     "broker_connections": CounterKind(what="Connections to the broker, the first among them."),
+    "log_repeats_held": CounterKind(what="Warnings and errors not logged because they repeat one."),
     "reloads": CounterKind(what="Configurations taken over while the daemon ran."),
     "reloads_refused": CounterKind(what="Configurations that were not taken over because of a fault."),
 }

@@ -38,9 +38,10 @@ def configure_log(*, level: str, log_format: LogFormat, stream: TextIO | None = 
     formatter: logging.Formatter = logging.Formatter(_TIMED)
     if log_format == "json" or (log_format == "auto" and journal):
         formatter = JsonFormatter(priority_prefix=journal)
-    handler = LogHandler(stream)
-    handler.setFormatter(formatter)
     root = logging.getLogger()
+    handler = next((old for old in _ours(root) if old.stream is stream), None) or LogHandler(stream)
+    handler.setFormatter(formatter)
+    root.removeHandler(handler)
     for old in root.handlers[:]:
         root.removeHandler(old)
         old.close()
@@ -50,6 +51,15 @@ def configure_log(*, level: str, log_format: LogFormat, stream: TextIO | None = 
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
     return handler
+
+
+def repeats_held() -> int:
+    """How many lines were held back since the log was configured."""
+    return sum(handler.held for handler in _ours(logging.getLogger()))
+
+
+def _ours(root: logging.Logger) -> list[LogHandler]:
+    return [handler for handler in root.handlers if isinstance(handler, LogHandler)]
 
 
 class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]  # takes its type only from Python 3.11 on

@@ -21,7 +21,7 @@ from edge_asd.daemon.reload import Prepared, Reload
 from edge_asd.daemon.report import LatestWords, Report, troubles_of
 from edge_asd.errors import EdgeAsdError
 from edge_asd.health import clock_state, software_versions
-from edge_asd.log import configure_log
+from edge_asd.log import configure_log, repeats_held
 from edge_asd.messages import Moment
 from edge_asd.systemd import ServiceManager
 from edge_asd.types import OutgoingMessage
@@ -55,6 +55,7 @@ class Daemon:
         self._reload_asked = threading.Event()
         self._reload: Reload | None = None
         self._counters = Counters(tuple(machine.name for machine in config.machines))
+        self._counters.watch("log_repeats_held", repeats_held)
         self._latest = LatestWords()
         self._progress = Progress()
         self._stalled: list[str] = []

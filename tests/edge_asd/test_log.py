@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from edge_asd.log import HOLD_S, JsonFormatter, LogHandler
+from edge_asd.log import HOLD_S, JsonFormatter, LogHandler, configure_log, repeats_held
 
 
 class Log:
@@ -101,6 +101,33 @@ def test_memory_of_errors_is_bounded(log):
         log.logger.error("kind %s", f"k{number}")
     assert len(log.lines()) == 1_000
     assert len(log.handler._seen) <= 256
+
+
+@pytest.fixture
+def root():
+    """The root logger, as it was at the end."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield root
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("root")
+def test_a_log_that_is_configured_anew_forgets_no_count(monkeypatch):
+    """A reload may change level and format; what was held back stays held and counted."""
+    monkeypatch.setattr("sys.excepthook", None)
+    monkeypatch.setattr("threading.excepthook", None)
+    stream = io.StringIO()
+    configure_log(level="info", log_format="timed", stream=stream)
+    for _ in range(3):
+        logging.getLogger("edge_asd.x").error("broken")
+    configure_log(level="error", log_format="json", stream=stream)
+    logging.captureWarnings(False)
+    logging.getLogger("edge_asd.x").error("broken")
+    logging.getLogger("edge_asd.x").warning("not told any more")
+    assert repeats_held() == 3
+    assert len(stream.getvalue().splitlines()) == 1
 
 
 PROGRAM = """
