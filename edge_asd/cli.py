@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 
 from edge_asd import __version__
@@ -61,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of stdout has gone (as with `| head`): nothing left to say
         sys.stderr.close()
         return 0
+    except Exception:  # noqa: BLE001 - its exit code tells service managers and scripts a bug from a fault
+        traceback.print_exc()
+        return EdgeAsdError.exit_code
 
 
 if __name__ == "__main__":
