@@ -71,8 +71,9 @@ def _network(facts: CardFacts) -> str:
         else f"a feature perturbation head ({network.head_reduction}, {network.head_activation})"
     )
     return (
-        f"TFSTgram with branches {', '.join(network.branches)}, MobileFaceNet and {head}; {facts.n_parameters:,} parameters, class weights "
-        f"included. Windows of {spec.window_samples} samples at {spec.sample_rate_hz} Hz, {spec.n_mels} mels. "
+        f"TFSTgram with branches {', '.join(network.branches)}, MobileFaceNet and {head}; "
+        f"{facts.n_parameters:,} parameters, class weights included. "
+        f"Windows of {spec.window_samples} samples at {spec.sample_rate_hz} Hz, {spec.n_mels} mels. "
         f"Score: z = logsumexp(other margin logits) - margin logit of the class, ArcFace scale {network.scale:g}, "
         f"margin {network.margin:g}.\n\nClasses: {', '.join(facts.description.classes)}."
     )

@@ -29,7 +29,7 @@ from edge_asd.types import FeatureSpec
 from train.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, save_checkpoint
 from train.data import Recording, Split, left_out, list_folder, open_waves, split_recordings
 from train.evaluation.streams import metrics_of, print_scores, score_streams, write_scores
-from train.module import OsSclModule
+from train.module import TrainingModule
 from train.progress import Progress
 from train.settings import TrainingSettings
 from train.settings_options import add_settings, settings_from
@@ -50,14 +50,16 @@ class KeepBest(lightning.Callback):
         self.best_loss = math.inf
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Compare and write."""
+        """Compare and write; losses of the first of two stages are of another kind and count for nothing."""
+        if not isinstance(pl_module, TrainingModule) or pl_module.in_contrastive_stage:
+            return
         loss = float(trainer.callback_metrics["validation_loss"])
         if not math.isfinite(loss):
             raise EdgeAsdError(
                 f"validation loss is {loss} in epoch {trainer.current_epoch}; expected a finite number; "
                 "try a lower --learning-rate or --precision 32-true"
             )
-        if loss >= self.best_loss or not isinstance(pl_module, OsSclModule):
+        if loss >= self.best_loss:
             return
         self.best_loss = loss
         save_checkpoint(
@@ -66,7 +68,7 @@ class KeepBest(lightning.Callback):
                 network=pl_module.network,
                 spec=pl_module.network.spec,
                 classes=self._classes,
-                training=dataclasses.asdict(self._settings),
+                training=self._settings.as_plain(),
                 metrics={"validation_loss": loss, "epoch": float(trainer.current_epoch)},
                 split=self._split,
             ),
@@ -101,22 +103,22 @@ def fit(folder: Path, run: Path, settings: TrainingSettings, console: Console) -
     training, validation = _loaders(folder, recordings, classes, split, settings)
     names = network_classes(classes, settings.augment)
     keep_best = KeepBest(run / CHECKPOINT_NAME, names, split, settings)
-    n_steps = settings.epochs * len(training)
+    n_steps = settings.all_epochs * len(training)
     trainer = lightning.Trainer(
         accelerator="gpu" if settings.device == "cuda" else "cpu",
         devices=1,
         precision=settings.precision,
-        max_epochs=settings.epochs,
-        callbacks=[Progress(console), keep_best, WeightAveraging(avg_fn=_ema(settings.ema_decay_for(n_steps)))],
+        max_epochs=settings.all_epochs,
+        callbacks=[Progress(console), keep_best, *_averaging(settings, n_steps)],
         logger=CSVLogger(run, name=None, version=""),
         log_every_n_steps=1,
         num_sanity_val_steps=0,
-        check_val_every_n_epoch=settings.validate_every,
+        check_val_every_n_epoch=min(settings.validate_every, settings.epochs),  # at least once, to keep a checkpoint
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    module = OsSclModule(settings.network_spec(len(names)), settings)
+    module = TrainingModule(settings.network_spec(len(names)), settings)
     if settings.start_from is not None:
         _load_start(module, Path(settings.start_from), names, split)
     if settings.compile:
@@ -132,11 +134,16 @@ def fit(folder: Path, run: Path, settings: TrainingSettings, console: Console) -
     return checkpoint
 
 
-def _ema(decay: float) -> Any:
+def _averaging(settings: TrainingSettings, n_steps: int) -> list[lightning.Callback]:
+    decay = settings.ema_decay_for(n_steps)
+    return [] if settings.ema_decay == 0.0 else [WeightAveraging(avg_fn=_ema(decay, settings.ema_extra_decay))]
+
+
+def _ema(decay: float, extra_decay: float) -> Any:
     """Average of two entries of the state: floats decay, whole numbers (counters, indices) are the latest."""
 
     def average(averaged: Tensor, latest: Tensor, _n_averaged: Tensor | int) -> Tensor:
-        return torch.lerp(latest, averaged, decay) if averaged.is_floating_point() else latest
+        return torch.lerp(latest, averaged, decay) * (1.0 - extra_decay) if averaged.is_floating_point() else latest
 
     return average
 
@@ -175,7 +182,7 @@ def _loaders(
     return DataLoader(dataset, sampler=EpochDraws(n_windows), **loading), DataLoader(validation, **loading)
 
 
-def _load_start(module: OsSclModule, path: Path, classes: tuple[str, ...], split: Split) -> None:
+def _load_start(module: TrainingModule, path: Path, classes: tuple[str, ...], split: Split) -> None:
     start = load_checkpoint(path)
     if start.classes != classes or start.spec != module.network.spec:
         raise UsageError(
@@ -206,7 +213,7 @@ def _open_run(run: Path) -> None:
 def _write_start(
     run: Path, settings: TrainingSettings, classes: Sequence[str], split: Split, recordings: Sequence[Recording]
 ) -> None:
-    _write_json(run / "settings.json", dataclasses.asdict(settings))
+    _write_json(run / "settings.json", settings.as_plain())
     _write_json(run / "classes.json", list(classes))
     by_file = {recording.file: recording for recording in recordings}
     with (run / "split.csv").open("w", newline="", encoding="utf-8") as file:

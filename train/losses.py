@@ -1,4 +1,4 @@
-"""Cosines, embeddings and labels of a mixed batch in, the OS-SCL loss and the margin logits it rests on out."""
+"""Cosines, embeddings and labels of a mixed batch in, losses of OS-SCL and its rivals and margin logits out."""
 
 from __future__ import annotations
 
@@ -30,6 +30,18 @@ def margin_logits(cosine: Tensor, label: Tensor, *, margin: float, scale: float)
     beyond = own - margin * math.sin(margin)
     own_with_margin = torch.where(own > math.cos(math.pi - margin), within, beyond)
     return scale * cosine.scatter(1, label[:, None], own_with_margin)
+
+
+def arcmix(cosine: Tensor, label_a: Tensor, label_b: Tensor, lam: float, *, margin: float, scale: float) -> Tensor:
+    """ArcFace cross-entropy of a batch mixed as lam * a + (1 - lam) * b, each part with its own margin; a scalar.
+
+    With lam 1, which is a batch that is not mixed, it is plain ArcFace.
+
+    Source: ArcMix in Noisy-ArcMix (Choi and Choi, 2024).
+    """
+    part_a = F.cross_entropy(margin_logits(cosine, label_a, margin=margin, scale=scale), label_a)
+    part_b = F.cross_entropy(margin_logits(cosine, label_b, margin=margin, scale=scale), label_b)
+    return lam * part_a + (1.0 - lam) * part_b
 
 
 def noisy_arcmix(

@@ -1,15 +1,18 @@
-"""Preset name in, every setting of a training run with its default out."""
+"""What may be set of a training run, each with its default, in; the same, checked, out."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from edge_asd.errors import UsageError
-from train.network import BRANCHES, NetworkSpec
+from train.network import TFSTGRAM, Branch, HeadActivation, NetworkSpec
 
 Device = Literal["cpu", "cuda"]
 Precision = Literal["32-true", "bf16-mixed"]
+Loss = Literal["os-scl", "noisy-arcmix", "arcface", "supcon"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,22 +45,42 @@ class AugmentSettings:
 class TrainingSettings:
     """A training run; the defaults are the paper's but for the EMA decay, the mini-batches and the shares held out.
 
-    Source: TFSTgram OS-SCL.
+    Source: TFSTgram OS-SCL; what other presets change, and from where, is in train/presets.py.
     """
 
     preset: str = "tfstgram-os-scl"
+    """Where the settings came from; single ones may have been changed since."""
+    branches: tuple[Branch, ...] = TFSTGRAM
+    """Input channels of the network."""
+    head_reduction: int | None = 64
+    """Width of the feature perturbation head (R); None: no head."""
+    head_activation: HeadActivation = "relu"
+    margin: float = 0.4
+    """Of ArcFace, in radians; also of the score."""
+    scale: float = 30.0
+    """Of ArcFace."""
+    loss: Loss = "os-scl"
+    """os-scl: noisy ArcMix and SupCon. supcon alone: the class weights follow the classes' mean embeddings."""
     epochs: int = 300
+    """Those with `loss`."""
+    contrastive_epochs: int = 0
+    """Epochs of SupCon alone ahead of them: two-stage training."""
+    contrastive_learning_rate: float = 5e-4
+    """In the first stage, constant. Source: CLP-SCF."""
     windows_per_epoch: int | None = None
     """None: as many as the training recordings hold; rounded up to whole batches."""
     batch_size: int = 64
     learning_rate: float = 1e-4
     final_learning_rate: float = 1e-5
     weight_decay: float = 0.01
-    mixup_alpha: float = 0.5
-    """Both parameters of the Beta distribution that the mixing factor of a batch is drawn from."""
+    """Of AdamW, which is Adam at 0."""
+    mixup_alpha: float | None = 0.5
+    """Both parameters of the Beta distribution that the mixing factor of a batch is drawn from; None mixes nothing."""
     supcon_temperature: float = 0.02
     ema_decay: float | None = None
-    """None: 1 - 10 / steps, at most the paper's 0.9999, which only a run of 100,000 steps or more can follow."""
+    """None: 1 - 10 / steps, at most the paper's 0.9999, which only a run of 100,000 steps or more can use; 0: off."""
+    ema_extra_decay: float = 0.0
+    """Share that every averaged weight loses a step; 2e-6 in the public code, which its paper does not mention."""
     validate_every: int = 1
     """Epochs between two validations."""
     validation_share: float = 0.05
@@ -76,6 +99,8 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         for name, lowest in (
             ("epochs", 1),
+            ("contrastive_epochs", 0),
+            ("head_reduction", 1),
             ("validate_every", 1),
             ("batch_size", 2),
             ("windows_per_epoch", 1),
@@ -91,37 +116,49 @@ class TrainingSettings:
                 raise UsageError(f"{option} is {getattr(self, name)}; expected above 0 and below 0.5")
         if self.ema_decay is not None and not 0.0 <= self.ema_decay < 1.0:
             raise UsageError(f"--ema-decay is {self.ema_decay}; expected 0 or more and below 1")
-        if self.learning_rate <= 0.0 or self.final_learning_rate < 0.0:
+        if not 0.0 <= self.ema_extra_decay < 0.01:
+            raise UsageError(f"--ema-extra-decay is {self.ema_extra_decay}; expected 0 or more and below 0.01")
+        if self.ema_extra_decay and self.ema_decay == 0.0:
             raise UsageError(
-                f"learning rates are {self.learning_rate} and {self.final_learning_rate}; expected above 0 at the start"
+                "--ema-extra-decay is given and --ema-decay is 0, so there is no average; give both or none"
             )
-        if self.mixup_alpha <= 0.0 or self.supcon_temperature <= 0.0:
-            raise UsageError(
-                f"--mixup-alpha is {self.mixup_alpha} and --supcon-temperature {self.supcon_temperature}; "
-                "expected both above 0"
-            )
-        if self.preset not in PRESETS:
-            raise UsageError(f"--preset is {self.preset!r}; expected one of {', '.join(PRESETS)}")
+        if not 0.0 <= self.margin < math.pi:
+            raise UsageError(f"--margin is {self.margin}; expected 0 or more and below pi")
+        if self.final_learning_rate < 0.0:
+            raise UsageError(f"--final-learning-rate is {self.final_learning_rate}; expected 0 or more")
+        for name in ("learning_rate", "contrastive_learning_rate", "mixup_alpha", "supcon_temperature", "scale"):
+            value = getattr(self, name)
+            if value is not None and not value > 0.0:
+                raise UsageError(f"--{name.replace('_', '-')} is {value}; expected above 0")
 
     def network_spec(self, n_classes: int) -> NetworkSpec:
-        """The preset's network for so many classes."""
-        preset = PRESETS[self.preset]
+        """The network for so many classes."""
         return NetworkSpec(
-            branches=preset.branches,
-            head_reduction=preset.head_reduction,
-            head_activation=preset.head_activation,
+            branches=self.branches,
+            head_reduction=self.head_reduction,
+            head_activation=self.head_activation,
             n_classes=n_classes,
-            margin=preset.margin,
-            scale=preset.scale,
+            margin=self.margin,
+            scale=self.scale,
         )
+
+    @property
+    def all_epochs(self) -> int:
+        """Of both stages."""
+        return self.contrastive_epochs + self.epochs
+
+    def learning_rate_at(self, epoch: int) -> float:
+        """Constant in the first stage, then a cosine from the first to the final learning rate."""
+        if epoch < self.contrastive_epochs:
+            return self.contrastive_learning_rate
+        progress = (epoch - self.contrastive_epochs) / self.epochs
+        span = self.learning_rate - self.final_learning_rate
+        return self.final_learning_rate + span * (1.0 + math.cos(math.pi * progress)) / 2.0
 
     def ema_decay_for(self, n_steps: int) -> float:
         """The EMA decay of a run of so many steps."""
         return self.ema_decay if self.ema_decay is not None else min(0.9999, max(0.0, 1.0 - 10.0 / n_steps))
 
-
-PRESETS = {
-    "tfstgram-os-scl": NetworkSpec(branches=BRANCHES, head_activation="relu", margin=0.4),
-    "logmel-os-scl": NetworkSpec(branches=("log_mel",), head_activation="leaky_relu", margin=0.7),
-}
-"""Networks by name; n_classes comes from the data."""
+    def as_plain(self) -> dict[str, Any]:
+        """Every setting by its name, for files."""
+        return dataclasses.asdict(self) | {"branches": list(self.branches)}

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import argparse
-from typing import get_args
+import dataclasses
+from collections.abc import Callable
+from typing import Any, get_args
 
-from train.settings import PRESETS, AugmentSettings, Device, Precision, TrainingSettings
+from train.network import BRANCHES, HEAD_ACTIVATIONS, Branch
+from train.presets import PRESETS, preset_settings
+from train.settings import AugmentSettings, Device, Loss, Precision, TrainingSettings
 
+_HEAD_REDUCTIONS = (None, 128, 64, 32, 16, 8, 4)
+"""Those that the paper compares."""
+
+_NETWORK_HELP = {
+    "margin": "of ArcFace, in radians; also of the score",
+    "scale": "of ArcFace",
+}
 _RUN_HELP = {
     "epochs": "how often the training recordings are gone through",
+    "contrastive_epochs": "epochs of SupCon alone ahead of them (two-stage training)",
+    "contrastive_learning_rate": "in these epochs",
     "windows_per_epoch": "windows drawn an epoch; by default as many as the training recordings hold",
     "batch_size": "windows a step",
     "learning_rate": "at the start",
     "final_learning_rate": "at the end of the cosine",
     "weight_decay": "of AdamW",
-    "mixup_alpha": "both parameters of the Beta distribution of the mixing factor",
+    "mixup_alpha": "both parameters of the Beta distribution of the mixing factor; none mixes nothing",
     "supcon_temperature": "of the contrastive loss",
-    "ema_decay": "of the averaged weights; by default 1 - 10 / steps, at most 0.9999 (the paper's)",
+    "ema_decay": "of the averaged weights; auto is 1 - 10 / steps, at most 0.9999 (the paper's); 0 averages nothing",
+    "ema_extra_decay": "share that averaged weights lose a step; 2e-6 in the public code of OS-SCL",
     "validation_share": "of each class's groups, at least one: the validation loss decides the checkpoint kept",
     "held_out_share": "of each class's groups, at least one, where the data states no test",
     "validate_every": "epochs between two validations",
@@ -30,45 +44,103 @@ _AUGMENT_HELP = {
     "noise_snr_db": "add white noise at this signal-to-noise ratio or up to 30 dB above it",
     "altered_share": "alter this share of the windows as a fault might and learn them as classes of their own",
 }
-_WHOLE_NUMBERS = ("epochs", "windows_per_epoch", "batch_size", "validate_every", "limit", "seed", "join_pieces")
+
+
+def _or_none(word: str, kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        return None if text == word else kind(text)
+
+    parse.__name__ = f"{kind.__name__} or {word}"  # argparse names it where a value does not parse
+    return parse
+
+
+def _branches(text: str) -> tuple[Branch, ...]:
+    named = text.split("+")
+    unknown = [name for name in named if name not in BRANCHES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{'+'.join(unknown)} in {text!r}; expected of {'+'.join(BRANCHES)}")
+    return tuple(branch for branch in BRANCHES if branch in named)
+
+
+_KINDS: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(
+        ("epochs", "contrastive_epochs", "windows_per_epoch", "batch_size", "validate_every", "limit", "seed"), int
+    ),
+    "join_pieces": int,
+    "mixup_alpha": _or_none("none", float),
+    "ema_decay": _or_none("auto", float),
+}
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Add one option a field."""
-    run = parser.add_argument_group("training")
-    run.add_argument("--preset", choices=PRESETS, default="tfstgram-os-scl", help="network and its loss")
-    run.add_argument("--device", choices=get_args(Device), default="cpu", help="where to train")
+    """Add one option a field; those not given are the preset's."""
+    parser.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="tfstgram-os-scl",
+        help="published method that all settings are taken from (default: %(default)s); options change single ones",
+    )
+    network = parser.add_argument_group("network and loss (defaults shown are those of tfstgram-os-scl)")
+    paper = TrainingSettings()
+    given: dict[str, Any] = {"default": argparse.SUPPRESS}
+    network.add_argument(
+        "--branches",
+        type=_branches,
+        metavar="A+B",
+        help=f"input channels, of {'+'.join(BRANCHES)} (default: {'+'.join(paper.branches)})",
+        **given,
+    )
+    network.add_argument(
+        "--head-reduction",
+        type=_or_none("none", int),
+        choices=_HEAD_REDUCTIONS,
+        metavar="R",
+        help="width of the feature perturbation head: none, 128, 64, 32, 16, 8 or 4 (default: 64)",
+        **given,
+    )
+    network.add_argument(
+        "--head-activation", choices=HEAD_ACTIVATIONS, help=f"in the head (default: {paper.head_activation})", **given
+    )
+    network.add_argument("--loss", choices=get_args(Loss), help=f"what is trained (default: {paper.loss})", **given)
+    run = parser.add_argument_group("training (defaults shown are those of tfstgram-os-scl)")
+    run.add_argument("--device", choices=get_args(Device), help="where to train (default: cpu)", **given)
     run.add_argument(
-        "--precision", choices=get_args(Precision), default="32-true", help="bf16-mixed halves the time on recent CPUs"
+        "--precision",
+        choices=get_args(Precision),
+        help="bf16-mixed halves the time on recent CPUs (default: 32-true)",
+        **given,
     )
     run.add_argument(
-        "--compile", action="store_true", help="compile the network: a minute at the start, then up to twice as fast"
+        "--compile",
+        action="store_true",
+        help="compile the network: a minute at the start, then up to twice as fast",
+        **given,
     )
-    run.add_argument("--start-from", metavar="RUN", help="go on from the weights of an earlier run of the same split")
+    run.add_argument(
+        "--start-from", metavar="RUN", help="go on from the weights of an earlier run of the same split", **given
+    )
     augment = parser.add_argument_group("training windows (the defaults change nothing)")
     for group, helps, defaults in (
-        (run, _RUN_HELP, TrainingSettings()),
-        (augment, _AUGMENT_HELP, AugmentSettings()),
+        (network, _NETWORK_HELP, paper),
+        (run, _RUN_HELP, paper),
+        (augment, _AUGMENT_HELP, paper.augment),
     ):
         for name, text in helps.items():
-            kind = int if name in _WHOLE_NUMBERS else float
-            option = "--" + name.replace("_", "-")
-            group.add_argument(option, type=kind, metavar="N", default=getattr(defaults, name), help=text)
+            default = getattr(defaults, name)
+            shown = "" if default is None else f" (default: {default:g})"
+            kind = _KINDS.get(name, float)
+            group.add_argument("--" + name.replace("_", "-"), type=kind, metavar="N", help=text + shown, **given)
 
 
 def settings_from(options: argparse.Namespace) -> TrainingSettings:
-    """Build the settings.
+    """Change the preset's settings by the options given.
 
     Raises:
         UsageError: a value that cannot be.
     """
-    augment = AugmentSettings(**{name: getattr(options, name) for name in _AUGMENT_HELP})
-    return TrainingSettings(
-        preset=options.preset,
-        device=options.device,
-        precision=options.precision,
-        compile=options.compile,
-        start_from=options.start_from,
-        augment=augment,
-        **{name: getattr(options, name) for name in _RUN_HELP},
-    )
+    base = preset_settings(options.preset)
+    given = vars(options)
+    augment = AugmentSettings(**{name: given[name] for name in _AUGMENT_HELP if name in given})
+    names = {field.name for field in dataclasses.fields(TrainingSettings)} - {"preset", "augment"}
+    changes = {name: value for name, value in given.items() if name in names}
+    return dataclasses.replace(base, augment=augment, **changes)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 - the name that torch's own documents use
 from torch import Tensor
 
 from edge_asd.errors import EdgeAsdError
@@ -18,7 +19,7 @@ from edge_asd.features import log_mel_db
 from edge_asd.score import MarginScorer
 from train.features import LogMel
 from train.import_checkpoint import import_state, read_npz, spec_of, state_of_npz
-from train.losses import margin_logits
+from train.losses import margin_logits, noisy_arcmix, noisy_supcon
 
 TOLERANCES = {
     "log_mel": 1e-3,
@@ -31,16 +32,25 @@ TOLERANCES = {
     "margin_logits": 1e-3,
     "score": 1e-3,
     "z (device)": 1e-3,
+    "noisy_arcmix": 1e-5,
+    "noisy_supcon": 1e-5,
+    "total": 1e-5,
+    "grad_raw_embedding": 1e-5,
+    "grad_class_weight": 1e-5,
 }
-"""Largest absolute error allowed a stage; dB for log_mel."""
+"""Largest error allowed a stage: absolute, dB for log_mel; of gradients as a share of the largest if over 1."""
 
 _NEEDED = ("wave", "label", "log_mel", "backbone_feature", "embedding", "cosine", "margin_logits", "score")
+_NEEDED_OF_LOSSES = (
+    *("raw_embedding", "class_weight", "label_a", "label_b", "lam", "margin", "scale", "temperature"),
+    *("base_temperature", "noisy_arcmix", "noisy_supcon", "total", "grad_raw_embedding", "grad_class_weight"),
+)
 _CONFIGURATION = ("margin", "scale", "branches", "head_activation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageError:
-    """Largest absolute error of a stage, NaN where a value is."""
+    """Largest error of a stage as TOLERANCES has it, NaN where a value is."""
 
     stage: str
     largest: float
@@ -53,15 +63,56 @@ class StageError:
 
 
 def verify(path: Path) -> tuple[StageError, ...]:
-    """Run every stage of the configuration that a golden file names, each on the stage before it.
+    """Run what a golden file holds values of: all stages of a network, each on the stage before it, or the losses.
 
     Raises:
         EdgeAsdError: the file is unreadable, incomplete, or its state does not fit its configuration.
     """
     golden = read_npz(path)
-    absent = [name for name in (*_NEEDED, *_CONFIGURATION) if name not in golden]
+    return _verify_losses(path, golden) if "raw_embedding" in golden else _verify_network(path, golden)
+
+
+def _check_complete(path: Path, golden: Mapping[str, Any], needed: Sequence[str]) -> None:
+    absent = [name for name in needed if name not in golden]
     if absent:
         raise EdgeAsdError(f"{path}: {', '.join(absent)} not in it; expected a golden file with every stage")
+
+
+def _verify_losses(path: Path, golden: Mapping[str, np.ndarray[Any, Any]]) -> tuple[StageError, ...]:
+    _check_complete(path, golden, _NEEDED_OF_LOSSES)
+    raw = torch.from_numpy(golden["raw_embedding"]).requires_grad_()  # (B, 128)
+    weight = torch.from_numpy(golden["class_weight"]).requires_grad_()  # (classes, 128)
+    label_a, label_b = torch.from_numpy(golden["label_a"]), torch.from_numpy(golden["label_b"])
+    embedding = F.normalize(raw)
+    arcmix = noisy_arcmix(
+        F.linear(embedding, F.normalize(weight)),
+        label_a,
+        label_b,
+        float(golden["lam"]),
+        margin=float(golden["margin"]),
+        scale=float(golden["scale"]),
+    )
+    supcon = noisy_supcon(
+        embedding,
+        label_a,
+        temperature=float(golden["temperature"]),
+        base_temperature=float(golden["base_temperature"]),
+    )
+    total = arcmix + supcon
+    grad_raw, grad_weight = torch.autograd.grad(total, (raw, weight))
+    outcome = {
+        name: value.detach().numpy()
+        for name, value in (("noisy_arcmix", arcmix), ("noisy_supcon", supcon), ("total", total))
+    }
+    expected: dict[str, Any] = {name: golden[name] for name in outcome}
+    for name, gradient in (("grad_raw_embedding", grad_raw), ("grad_class_weight", grad_weight)):
+        unit = max(1.0, float(np.abs(golden[name]).max()))
+        outcome[name], expected[name] = gradient.numpy() / unit, golden[name] / unit
+    return tuple(_compare(stage, outcome, expected) for stage in outcome)
+
+
+def _verify_network(path: Path, golden: Mapping[str, np.ndarray[Any, Any]]) -> tuple[StageError, ...]:
+    _check_complete(path, golden, (*_NEEDED, *_CONFIGURATION))
     state = state_of_npz(golden)
     spec = spec_of(
         state,
@@ -84,7 +135,7 @@ def verify(path: Path) -> tuple[StageError, ...]:
         found["backbone_feature"] = network.backbone(network.branch_image(wave, found["log_mel"]))
         found["embedding"], found["cosine"] = network(wave, found["log_mel"])
         found["margin_logits"] = margin_logits(found["cosine"], label, margin=spec.margin, scale=spec.scale)
-        found["score"] = torch.nn.functional.cross_entropy(found["margin_logits"], label, reduction="none")
+        found["score"] = F.cross_entropy(found["margin_logits"], label, reduction="none")
     expected = {name: golden[name] for name in found if name in golden}
     if expected.keys() != found.keys():
         raise EdgeAsdError(f"{path}: {', '.join(found.keys() - expected.keys())} not in it; expected every stage")
@@ -116,10 +167,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns 0 when every stage agrees, 1 when one does not."""
     parser = argparse.ArgumentParser(
         prog="python -m train.verify",
-        description="Run every stage on a golden file's waves and weights and print the largest error of each.",
+        description="Run every stage of a network, or the losses, on a golden file's inputs; print the largest errors.",
         epilog="Exit code 1 when a stage is above its tolerance.",
     )
-    parser.add_argument("golden", type=Path, help=".npz with waves, state/<name> and the values of every stage")
+    parser.add_argument(
+        "golden", type=Path, help=".npz with the values of a network's stages, or of losses and gradients"
+    )
     options = parser.parse_args(arguments)
     try:
         stages = verify(options.golden)

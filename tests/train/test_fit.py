@@ -1,6 +1,8 @@
 """A run trains, leaves what it promises, repeats by its seed, and refuses what cannot be trained on."""
 
+import argparse
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -13,7 +15,9 @@ from train import evaluate, fit
 from train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from train.fit import _ema
 from train.network import Network, NetworkSpec
-from train.settings import TrainingSettings
+from train.presets import PRESETS
+from train.settings import AugmentSettings, TrainingSettings
+from train.settings_options import add_settings, settings_from
 
 QUICK = ["--epochs", "2", "--batch-size", "4", "--windows-per-epoch", "4", "--preset", "logmel-os-scl"]
 
@@ -131,11 +135,64 @@ def test_ema_decay_follows_the_number_of_steps():
     assert TrainingSettings(ema_decay=0.5).ema_decay_for(200) == 0.5
 
 
+@pytest.mark.parametrize("preset", [name for name in PRESETS if "os-scl" not in name])
+def test_preset_trains_and_scores(tones, tmp_path, preset):
+    """Of the rivals, with a checkpoint that says its network and is scored as any other."""
+    run = tmp_path / "run"
+    small = ["--epochs", "1", "--contrastive-epochs", "1", "--batch-size", "2", "--windows-per-epoch", "2"]
+    assert fit.main([str(tones), "--out", str(run), "--preset", preset, *small]) == 0
+    checkpoint = load_checkpoint(run)
+    assert checkpoint.training["preset"] == preset
+    assert checkpoint.training["batch_size"] == 2
+    assert np.isfinite(checkpoint.metrics["tone/a held_out highest score"])
+    assert checkpoint.metrics["epoch"] == 1.0  # never one of the first stage
+
+
+def test_supcon_alone_scores_by_class_means(tones, tmp_path):
+    """Class weights, which it does not train, leave their first values."""
+    run = tmp_path / "run"
+    assert run_fit(tones, run, "--loss", "supcon", "--ema-decay", "0", "--mixup-alpha", "none") == 0
+    weight = load_checkpoint(run).network.class_weight
+    torch.testing.assert_close(weight.norm(dim=1), torch.ones(2))
+
+
+def test_learning_rate_is_constant_then_a_cosine():
+    """From the first to the final one, over the epochs of the second stage."""
+    settings = TrainingSettings(epochs=4, contrastive_epochs=2)
+    rates = [settings.learning_rate_at(epoch) for epoch in range(7)]
+    assert rates[:2] == [5e-4, 5e-4]
+    assert rates[2:] == pytest.approx([1e-4, 8.682e-5, 5.5e-5, 2.318e-5, 1e-5], rel=1e-3)
+
+
+def test_options_change_single_settings_of_a_preset():
+    """And leave the others."""
+    parser = argparse.ArgumentParser()
+    add_settings(parser)
+    network = ["--branches", "tgram+log_mel+tagram", "--head-reduction", "16"]
+    rest = ["--preset", "stgram-arcface", "--mixup-alpha", "0.2", "--gain-db", "3"]
+    settings = settings_from(parser.parse_args([*network, *rest]))
+    assert settings == dataclasses.replace(
+        PRESETS["stgram-arcface"],
+        branches=("log_mel", "tgram", "tagram"),
+        head_reduction=16,
+        mixup_alpha=0.2,
+        augment=AugmentSettings(gain_db=3.0),
+    )
+    assert settings_from(parser.parse_args(["--ema-decay", "auto", "--head-reduction", "none"])).head_reduction is None
+
+
 def test_ema_averages_floats_and_copies_whole_numbers():
     """A gather's index must not drift."""
-    average = _ema(0.9)
+    average = _ema(0.9, 0.0)
     torch.testing.assert_close(average(torch.tensor(1.0), torch.tensor(2.0), 1), torch.tensor(1.1))
-    assert average(torch.tensor([7]), torch.tensor([7]), 1).tolist() == [7]
+    assert average(torch.tensor([7]), torch.tensor([8]), 1).tolist() == [8]
+
+
+def test_ema_extra_decay_shrinks_floats_alone():
+    """By its share a step, as the public code does."""
+    average = _ema(0.9, 0.01)
+    torch.testing.assert_close(average(torch.tensor(1.0), torch.tensor(2.0), 1), torch.tensor(1.1 * 0.99))
+    assert average(torch.tensor([7]), torch.tensor([8]), 1).tolist() == [8]
 
 
 def save_small_checkpoint(path):

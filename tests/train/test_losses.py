@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_asd.score import MarginScorer
-from train.losses import margin_logits, noisy_arcmix, noisy_supcon
+from train.losses import arcmix, margin_logits, noisy_arcmix, noisy_supcon
 
 
 def test_losses_and_gradients_agree_with_golden_values(golden_losses_file):
@@ -78,6 +78,15 @@ def test_unmixed_arcmix_is_plain_arcface():
     logits = margin_logits(cosine, label, margin=0.4, scale=30.0)
     mixed = noisy_arcmix(cosine, label, label.flip(0), 1.0, margin=0.4, scale=30.0)
     torch.testing.assert_close(mixed, F.cross_entropy(logits, label))
+
+
+def test_arcmix_is_the_mean_of_two_arcfaces():
+    """Each with the margin on its own label."""
+    cosine = torch.rand(4, 3) * 2 - 1
+    a, b = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 1, 0, 2])
+    alone = [F.cross_entropy(margin_logits(cosine, label, margin=0.4, scale=30.0), label) for label in (a, b)]
+    mixed = arcmix(cosine, a, b, 0.3, margin=0.4, scale=30.0)
+    torch.testing.assert_close(mixed, 0.3 * alone[0] + 0.7 * alone[1])
 
 
 def test_supcon_without_positives_is_zero_and_has_a_gradient():

@@ -37,6 +37,21 @@ def test_altered_weight_fails(golden_network_file, tmp_path, capsys):
     assert [line for line in lines if line.startswith("tfgram") and line.endswith("TOO LARGE")]
 
 
+def test_golden_losses_pass_and_altered_ones_fail(golden_losses_file, tmp_path, capsys):
+    """Losses and gradients, each by its own."""
+    assert verify.main([str(golden_losses_file)]) == 0
+    stages = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert stages == ["noisy_arcmix", "noisy_supcon", "total", "grad_raw_embedding", "grad_class_weight"]
+    content = dict(np.load(golden_losses_file))
+    np.savez(tmp_path / "altered.npz", **(content | {"grad_class_weight": content["grad_class_weight"] * 1.001}))
+    assert verify.main([str(tmp_path / "altered.npz")]) == 1
+    wrong = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.endswith("TOO LARGE")]
+    assert wrong == ["grad_class_weight"]
+    np.savez(tmp_path / "part.npz", **{name: value for name, value in content.items() if name != "total"})
+    assert verify.main([str(tmp_path / "part.npz")]) == 70
+    assert "part.npz: total not in it" in capsys.readouterr().err
+
+
 def test_log_mel_alone_with_another_margin_passes(golden_network_file, tmp_path, capsys):
     """The other configuration that a golden file can name; its values are this project's own."""
     golden = np.load(golden_network_file)

@@ -1,0 +1,66 @@
+"""Names of published methods in, the settings of their training out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edge_asd.errors import UsageError
+from train.settings import TrainingSettings
+
+PRESETS: Mapping[str, TrainingSettings] = {
+    settings.preset: settings
+    for settings in (
+        # Source: TFSTgram OS-SCL, and its ablations of branches and losses.
+        TrainingSettings(preset="tfstgram-os-scl"),
+        TrainingSettings(preset="stgram-os-scl", branches=("log_mel", "tgram")),
+        TrainingSettings(preset="logmel-os-scl", branches=("log_mel",), head_activation="leaky_relu", margin=0.7),
+        TrainingSettings(
+            preset="tfstgram-arcface", ema_decay=0.0, loss="arcface", mixup_alpha=None, head_reduction=None
+        ),
+        # Averaged weights came with OS-SCL; its rivals train without.
+        # Source: STgram-MFN (Liu et al., 2022). Its log-mel has n_fft 1024, here 2048 as everywhere.
+        TrainingSettings(
+            preset="stgram-arcface",
+            ema_decay=0.0,
+            branches=("log_mel", "tgram"),
+            head_reduction=None,
+            loss="arcface",
+            margin=0.7,
+            mixup_alpha=None,
+            batch_size=128,
+            weight_decay=0.0,
+        ),
+        # Source: Noisy-ArcMix (Choi and Choi, 2024).
+        TrainingSettings(
+            preset="tastgram-namix",
+            ema_decay=0.0,
+            branches=("log_mel", "tgram", "tagram"),
+            head_reduction=None,
+            loss="noisy-arcmix",
+            margin=0.7,
+        ),
+        # Source: CLP-SCF (Guan et al., 2023), on STgram.
+        TrainingSettings(
+            preset="clp-scf",
+            ema_decay=0.0,
+            branches=("log_mel", "tgram"),
+            head_reduction=None,
+            loss="arcface",
+            margin=1.0,
+            mixup_alpha=None,
+            contrastive_epochs=100,
+            supcon_temperature=0.1,
+        ),
+    )
+}
+
+
+def preset_settings(name: str) -> TrainingSettings:
+    """The settings of a preset.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"--preset is {name!r}; expected one of {', '.join(PRESETS)}")
+    return PRESETS[name]
