@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,6 @@ from export.windows import Clips, Windows, find_calibration_clips, read_windows,
 from train.checkpoint import Checkpoint, load_checkpoint
 from train.data import Recording
 
-_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 # Thresholds are fitted on what a device runs by default.
 _SERVED: Precision = "int8"
 # ONNX Runtime computes Q and DQ as the operators are defined; other engines may fuse and round otherwise.
@@ -60,6 +60,7 @@ def export_bundle(
     *,
     false_alarms_per_day: float,
     about: str,
+    half: bool = True,
     say: Callable[[str], None],
 ) -> Bundle:
     """Export, quantize, compare, fit thresholds and write the bundle.
@@ -70,6 +71,7 @@ def export_bundle(
         out: NAME-VERSION.asd, where the model's name and version come from.
         false_alarms_per_day: target of the thresholds, a class.
         about: Markdown on data, licence, attribution and use, for the model card.
+        half: whether the half-precision network, which GPUs alone gain from, is among them.
         say: is told what happens.
 
     Raises:
@@ -90,19 +92,21 @@ def export_bundle(
     range_clips = _spread(clips.for_ranges, _MAX_RANGE_CLIPS)
     say(f"quantizing to INT8 with ranges of {len(range_clips)} healthy clips, as they are and louder")
     int8 = quantize(onnx_fp32, lambda: with_louder(windows(range_clips), spec), say=say)
-    models: dict[Precision, bytes] = {"fp32": onnx_fp32, "fp16": half_from_fp32(onnx_fp32), "int8": int8.model}
+    models: dict[Precision, bytes] = {
+        "fp32": onnx_fp32,
+        **({"fp16": half_from_fp32(onnx_fp32)} if half else {}),
+        "int8": int8.model,
+    }
 
-    say(f"comparing torch, float32, half precision and INT8 on {len(clips.everything)} clips")
+    say(f"comparing torch, {', '.join(models)} on {len(clips.everything)} clips")
     scorer = MarginScorer(checkpoint.spec.scale, checkpoint.spec.margin, n_classes=checkpoint.spec.n_classes)
     runners = {"torch": runner_from_network(checkpoint.network)}
-    for engine in _ENGINES:
-        for precision in _PRECISIONS:
-            runners[f"{precision} {engine}"] = runner_from_onnx(models[precision], precision, engine)
+    for precision, engine in product(models, _ENGINES):
+        runners[f"{precision} {engine}"] = runner_from_onnx(models[precision], precision, engine)
     evaluated = evaluate(runners, windows(clips.everything), scorer)
     parity = tuple(
         parity_figures(precision, engine, evaluated["torch"], evaluated[f"{precision} {engine}"])
-        for precision in _PRECISIONS
-        for engine in _ENGINES
+        for precision, engine in product(models, _ENGINES)
     )
 
     thresholds = _thresholds(checkpoint, clips, evaluated[f"{_SERVED} {_REFERENCE}"], scorer, target)
@@ -119,7 +123,9 @@ def export_bundle(
         thresholds=thresholds,
         golden_tolerance=golden_tolerance(parity),
         metrics=Metrics(
-            float_layers=int8.float_layers, parity=parity, test=_test_figures(clips, evaluated, thresholds)
+            float_layers=int8.float_layers,
+            parity=parity,
+            test=_test_figures(clips, evaluated, thresholds, precisions=tuple(models)),
         ),
     )
     facts = CardFacts(
@@ -134,7 +140,7 @@ def export_bundle(
         out,
         description,
         onnx_fp32=onnx_fp32,
-        onnx_fp16=models["fp16"],
+        onnx_fp16=models.get("fp16"),
         onnx_int8=int8.model,
         golden=golden_values(next(windows(golden_clips(clips))), onnx_fp32, scorer),
         model_card=model_card(facts),
@@ -178,12 +184,16 @@ def _thresholds(
 
 
 def _test_figures(
-    clips: Clips, evaluated: dict[str, Evaluated], thresholds: dict[str, Threshold]
+    clips: Clips,
+    evaluated: dict[str, Evaluated],
+    thresholds: dict[str, Threshold],
+    *,
+    precisions: Sequence[Precision],
 ) -> tuple[ClassFigures, ...]:
     n_test = len(clips.for_test)
     return tuple(
         figures
-        for precision in _PRECISIONS
+        for precision in precisions
         for figures in detection_figures(
             precision,
             evaluated[f"{precision} {_REFERENCE}"].score[len(clips.everything) - n_test :],
@@ -224,6 +234,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="Markdown on data, licence, attribution and use, which opens the model card",
     )
+    parser.add_argument(
+        "--no-half",
+        action="store_true",
+        help="leave the half-precision network out, which GPUs alone gain from: the bundle is a quarter smaller",
+    )
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
     try:
@@ -233,6 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.out,
             false_alarms_per_day=options.false_alarms_per_day,
             about=_text(options.about) if options.about else "",
+            half=not options.no_half,
             say=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
         )
         for engine in _ENGINES:
@@ -249,9 +265,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _self_test(bundle: Bundle, engine: EngineName) -> str:
     """Run the golden windows as a device does before it serves."""
-    for precision in _PRECISIONS:
+    precisions = list(dict.fromkeys(figures.precision for figures in bundle.manifest.metrics.parity))
+    for precision in precisions:
         open_pipeline(bundle, prefer=(engine,), precision=precision).close()
-    return f"self-test on {engine}: {' and '.join(_PRECISIONS)} within tolerance"
+    return f"self-test on {engine}: {' and '.join(precisions)} within tolerance"
 
 
 def _warnings(bundle: Bundle) -> Iterator[str]:
