@@ -16,10 +16,13 @@ LOG = logging.getLogger(__name__)
 _EARLIEST_UTC_S = 1_767_225_600.0
 """2026-01-01: evidence that seems older was written by a clock that was wrong, and its age is not known."""
 
+_SECTOR_BYTES = 512
+"""Source: stat(2), the unit of st_blocks."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What evidence may take: bytes, age, and only disk that leaves so much free for all else."""
+    """What evidence may take: bytes of disk, age, and only disk that leaves so much free for all else."""
 
     max_bytes: int
     max_age_s: float
@@ -66,7 +69,8 @@ class EvidenceFolder:
             OSError: the disk refused it, or has no room for it even without other evidence; nothing of it is left, but
                 an earlier state of the same evidence is.
         """
-        n_bytes = sum(map(len, files.values()))
+        block = os.statvfs(self.path).f_frsize
+        n_bytes = sum(-(-len(content) // block) * block for content in files.values())
         if n_bytes > budget.max_bytes:
             raise OSError(f"it takes {n_bytes} bytes; the budget is {budget.max_bytes} bytes in all")
         removed = self.make_room(budget, n_bytes=n_bytes, utc_s=utc_s, keep=evidence_id)
@@ -125,7 +129,9 @@ class EvidenceFolder:
             if entry.suffix in SUFFIXES and not entry.name.startswith("."):
                 files.setdefault(entry.stem, []).append(entry.stat())
         for stem, stats in files.items():
-            yield _Files(stem, sum(each.st_size for each in stats), max(each.st_mtime for each in stats))
+            yield _Files(
+                stem, _SECTOR_BYTES * sum(each.st_blocks for each in stats), max(each.st_mtime for each in stats)
+            )
 
     def _free_bytes(self) -> int:
         disk = os.statvfs(self.path)

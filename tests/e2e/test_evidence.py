@@ -54,7 +54,7 @@ def test_evidence_so_far_outlives_a_kill(mosquitto, make_device, subscribe, edge
     device.machine["source"].update(speed=10.0, repeat=True)
     subscriber = subscribe(mosquitto)
     process = device.start(mosquitto.url)
-    alarm = of_leaf(subscriber.wait_for(lambda heard: of_leaf(heard, "alarm"), 30), "alarm")[0]
+    alarm = of_leaf(subscriber.wait_for(lambda heard: of_leaf(heard, "alarm"), 60), "alarm")[0]
     path = device.path.parent / "state" / "evidence" / f"{alarm['evidence_id']}.json"
     subscriber.wait_for(lambda _: path.exists(), 30)
     process.kill()

@@ -282,6 +282,42 @@ def test_kills_leave_whole_evidence_or_none(tmp_path):
     assert folder.kept()
 
 
+_FILL_THE_DISK = """
+import json, os, sys
+sys.path[:0] = {path!r}
+import test_evidence as t
+from pathlib import Path
+disk = Path(sys.argv[1])
+folder = t.EvidenceFolder(disk / "evidence")
+folder.clean()
+budget = t.Budget(max_bytes=10**9, max_age_s=1e9, min_free_bytes=400_000)
+
+def state():
+    free = os.statvfs(disk)
+    return free.f_bavail * free.f_frsize, len(folder.kept()), len(list(folder.path.iterdir()))
+
+for number in range(1, 60):
+    t.put(folder, t.take_of(number, length_s=20.0), budget)
+alone = state()
+(disk / "spool").write_bytes(b"." * 300_000)
+t.put(folder, t.take_of(60, length_s=20.0), budget)
+print(json.dumps([alone, state()]))
+"""
+
+
+def test_on_a_real_disk_the_reserve_stays_free(tmp_path):
+    """On a file system of 1 MB, evidence without end leaves 0.4 MB to others, and as much again when they take it."""
+    if subprocess.run(["unshare", "-rm", "true"], check=False).returncode != 0:
+        pytest.skip("a file system of its own cannot be mounted here (unshare -rm)")
+    program = _FILL_THE_DISK.format(path=[str(Path(__file__).parent), str(Path.cwd())])
+    script = f'mount -t tmpfs -o size=1m tmpfs "{tmp_path}" && exec "{sys.executable}" -c "$1" "{tmp_path}"'
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script, "sh", program], check=True, capture_output=True)
+    (free, kept, files), (free_later, kept_later, files_later) = json.loads(done.stdout)
+    assert min(free, free_later) >= 400_000
+    assert 0 < kept_later < kept < 59
+    assert (files, files_later) == (3 * kept, 3 * kept_later)
+
+
 @given(data=st.binary(max_size=300), cut=st.integers(0, 600), at_byte=st.integers(0, 10_000), bit=st.integers(0, 7))
 @settings(max_examples=100)
 def test_a_damaged_description_is_an_error_that_says_so(data, cut, at_byte, bit):
