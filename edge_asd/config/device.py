@@ -26,8 +26,8 @@ class EngineConfig(Part):
     )
     precision: Literal["int8", "fp16", "fp32"] = Field(
         default="int8",
-        description="Precision of the network; int8 is fastest, fp32 the reference; fp16 is for GPUs, with bundles that "
-        "have such a network.",
+        description="Precision of the network; int8 is fastest, fp32 the reference; fp16 is for GPUs, with bundles "
+        "that have such a network.",
     )
     threads: Annotated[int, Field(ge=1, le=64)] | None = Field(
         default=None, description="CPU threads of the engine; null is one for each core."
