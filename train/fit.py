@@ -3,76 +3,53 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
-import json
 import logging
 import math
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from edge_asd.errors import EdgeAsdError, UnavailableError, UsageError
 from edge_asd.types import FeatureSpec
+from train.averaging import averaging
 from train.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, save_checkpoint
 from train.data import Recording, Split, left_out, list_folder, open_waves, split_recordings
 from train.evaluation.streams import metrics_of, print_scores, score_streams, write_scores
+from train.keep_best import KeepBest
 from train.module import TrainingModule
+from train.plan import REHEARSED_STEPS, Plan, StepTimer, peak_memory_bytes, print_plan
 from train.progress import Progress
+from train.run_folder import open_run, write_json, write_start
 from train.settings import TrainingSettings
 from train.settings_options import add_settings, settings_from
 from train.windows import EpochDraws, TrainingWindows, network_classes, validation_windows, whole_batch
 
 
-class KeepBest(lightning.Callback):
-    """Writes the checkpoint whenever the validation loss of the EMA weights is the lowest so far.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    recordings: tuple[Recording, ...]
+    classes: tuple[str, ...]
+    split: Split
+    training: DataLoader[Any]
+    validation: DataLoader[Any]
+    module: TrainingModule
 
-    It must stand ahead of the averaging callback, which takes the EMA weights away at the same hook.
-    """
-
-    def __init__(self, path: Path, classes: tuple[str, ...], split: Split, settings: TrainingSettings) -> None:
-        self._path = path
-        self._classes = classes
-        self._split = split
-        self._settings = settings
-        self.best_loss = math.inf
-
-    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Compare and write; losses of the first of two stages are of another kind and count for nothing."""
-        if not isinstance(pl_module, TrainingModule) or pl_module.in_contrastive_stage:
-            return
-        loss = float(trainer.callback_metrics["validation_loss"])
-        if not math.isfinite(loss):
-            raise EdgeAsdError(
-                f"validation loss is {loss} in epoch {trainer.current_epoch}; expected a finite number; "
-                "try a lower --learning-rate or --precision 32-true"
-            )
-        if loss >= self.best_loss:
-            return
-        self.best_loss = loss
-        save_checkpoint(
-            self._path,
-            Checkpoint(
-                network=pl_module.network,
-                spec=pl_module.network.spec,
-                classes=self._classes,
-                training=self._settings.as_plain(),
-                metrics={"validation_loss": loss, "epoch": float(trainer.current_epoch)},
-                split=self._split,
-            ),
-        )
+    @property
+    def names(self) -> tuple[str, ...]:
+        return network_classes(self.classes, self.module.settings.augment)
 
 
 def fit(folder: Path, run: Path, settings: TrainingSettings, console: Console) -> Checkpoint:
@@ -84,6 +61,79 @@ def fit(folder: Path, run: Path, settings: TrainingSettings, console: Console) -
         UnavailableError: the device is not there.
         EdgeAsdError: the run folder cannot be written, or the loss is not finite.
     """
+    prepared = _prepare(folder, settings, console)
+    open_run(run)
+    write_start(run, settings, prepared.classes, prepared.split, prepared.recordings)
+    keep_best = KeepBest(run / CHECKPOINT_NAME, prepared.names, prepared.split, settings)
+    trainer = lightning.Trainer(
+        max_epochs=settings.all_epochs,
+        callbacks=[Progress(console), keep_best, *averaging(settings, len(prepared.training))],
+        logger=[CSVLogger(run, name=None, version=""), TensorBoardLogger(run, name=None, version="tensorboard")],
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        check_val_every_n_epoch=min(settings.validate_every, settings.epochs),  # at least once, to keep a checkpoint
+        **_quiet_trainer(settings),
+    )
+    if settings.compile:
+        prepared.module.network.compile()
+    trainer.fit(prepared.module, prepared.training, prepared.validation)
+    checkpoint = load_checkpoint(run)
+    streams = score_streams(checkpoint, folder, device=settings.device)
+    write_scores(run / "scores.csv", streams)
+    checkpoint = dataclasses.replace(checkpoint, metrics={**checkpoint.metrics, **metrics_of(streams)})
+    save_checkpoint(run / CHECKPOINT_NAME, checkpoint)
+    write_json(run / "metrics.json", checkpoint.metrics)
+    print_scores(streams, console)
+    return checkpoint
+
+
+def plan_run(folder: Path, settings: TrainingSettings, console: Console) -> Plan:
+    """Find out what `fit` would do, by a few of its steps; nothing is written.
+
+    Raises:
+        UsageError: the data or settings cannot be trained on.
+        ClipError: a clip cannot be used.
+        UnavailableError: the device is not there.
+    """
+    prepared = _prepare(folder, settings, console)
+    timer = StepTimer()
+    trainer = lightning.Trainer(
+        max_steps=REHEARSED_STEPS,
+        max_epochs=-1,
+        callbacks=[*averaging(settings, len(prepared.training)), timer],
+        logger=False,
+        limit_val_batches=0,
+        **_quiet_trainer(settings),
+    )
+    if settings.compile:
+        prepared.module.network.compile()
+    trainer.fit(prepared.module, prepared.training)
+    class_of_file = {recording.file: recording.class_name for recording in prepared.recordings}
+    counts = {
+        side: Counter(class_of_file[file] for file in files)
+        for side, files in dataclasses.asdict(prepared.split).items()
+    }
+    return Plan(
+        clips={
+            name: (
+                counts["train"][name],
+                counts["validation"][name],
+                counts["held_out"][name],
+                counts["anomaly"][name],
+            )
+            for name in prepared.classes
+        },
+        n_parameters=sum(parameter.numel() for parameter in prepared.module.parameters()),
+        epochs=settings.all_epochs,
+        steps_per_epoch=len(prepared.training),
+        batch_size=settings.batch_size,
+        step_s=timer.step_s,
+        peak_memory_bytes=peak_memory_bytes(prepared.module.device),
+    )
+
+
+def _prepare(folder: Path, settings: TrainingSettings, console: Console) -> _Prepared:
+    """All that comes ahead of the first step, without a trace on the disk."""
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise UnavailableError("--device is cuda and torch finds no CUDA device; expected one; use --device cpu")
     listing = list_folder(folder)
@@ -95,57 +145,47 @@ def fit(folder: Path, run: Path, settings: TrainingSettings, console: Console) -
         held_out_share=settings.held_out_share,
         limit=settings.limit,
     )
+    class_of_file = {recording.file: recording.class_name for recording in recordings}
+    split = dataclasses.replace(
+        split,
+        held_out=_first_of_each_class(split.held_out, class_of_file, settings.limit),
+        anomaly=_first_of_each_class(split.anomaly, class_of_file, settings.limit),
+    )
     for line in left_out(listing, classes):
         console.print(f"note: {line}", style="yellow", highlight=False, markup=False, soft_wrap=True)
-    _open_run(run)
-    _write_start(run, settings, classes, split, recordings)
     lightning.seed_everything(settings.seed, verbose=False)
     training, validation = _loaders(folder, recordings, classes, split, settings)
     names = network_classes(classes, settings.augment)
-    keep_best = KeepBest(run / CHECKPOINT_NAME, names, split, settings)
-    n_steps = settings.all_epochs * len(training)
-    trainer = lightning.Trainer(
-        accelerator="gpu" if settings.device == "cuda" else "cpu",
-        devices=1,
-        precision=settings.precision,
-        max_epochs=settings.all_epochs,
-        callbacks=[Progress(console), keep_best, *_averaging(settings, n_steps)],
-        logger=CSVLogger(run, name=None, version=""),
-        log_every_n_steps=1,
-        num_sanity_val_steps=0,
-        check_val_every_n_epoch=min(settings.validate_every, settings.epochs),  # at least once, to keep a checkpoint
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
     module = TrainingModule(settings.network_spec(len(names)), settings)
     if settings.start_from is not None:
         _load_start(module, Path(settings.start_from), names, split)
-    if settings.compile:
-        module.network.compile()
-    trainer.fit(module, training, validation)
-    checkpoint = load_checkpoint(run)
-    streams = score_streams(checkpoint, folder, device=settings.device)
-    write_scores(run / "scores.csv", streams)
-    checkpoint = dataclasses.replace(checkpoint, metrics={**checkpoint.metrics, **metrics_of(streams)})
-    save_checkpoint(run / CHECKPOINT_NAME, checkpoint)
-    _write_json(run / "metrics.json", checkpoint.metrics)
-    print_scores(streams, console)
-    return checkpoint
+    return _Prepared(
+        recordings=tuple(recordings),
+        classes=classes,
+        split=split,
+        training=training,
+        validation=validation,
+        module=module,
+    )
 
 
-def _averaging(settings: TrainingSettings, n_steps: int) -> list[lightning.Callback]:
-    decay = settings.ema_decay_for(n_steps)
-    return [] if settings.ema_decay == 0.0 else [WeightAveraging(avg_fn=_ema(decay, settings.ema_extra_decay))]
+def _quiet_trainer(settings: TrainingSettings) -> dict[str, Any]:
+    return {
+        "accelerator": "gpu" if settings.device == "cuda" else "cpu",
+        "devices": 1,
+        "precision": settings.precision,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
 
 
-def _ema(decay: float, extra_decay: float) -> Any:
-    """Average of two entries of the state: floats decay, whole numbers (counters, indices) are the latest."""
-
-    def average(averaged: Tensor, latest: Tensor, _n_averaged: Tensor | int) -> Tensor:
-        return torch.lerp(latest, averaged, decay) * (1.0 - extra_decay) if averaged.is_floating_point() else latest
-
-    return average
+def _first_of_each_class(files: Sequence[str], class_of_file: Mapping[str, str], limit: int | None) -> tuple[str, ...]:
+    """So that a quick try does not end in long scoring."""
+    by_class: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        by_class[class_of_file[file]].append(file)
+    return tuple(sorted(file for members in by_class.values() for file in members[:limit]))
 
 
 def _loaders(
@@ -198,52 +238,32 @@ def _load_start(module: TrainingModule, path: Path, classes: tuple[str, ...], sp
     module.network.load_state_dict(start.network.state_dict())
 
 
-def _open_run(run: Path) -> None:
-    if (run / CHECKPOINT_NAME).exists():
-        raise UsageError(f"{run}: holds a run already; expected a new or empty folder; give another --out or remove it")
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        (run / "metrics.csv").write_text("")  # the logger would fail on it only after the first epoch
-    except OSError as error:
-        raise UsageError(
-            f"{run}: cannot be written: {error.strerror}; expected a writable folder; give another --out"
-        ) from error
-
-
-def _write_start(
-    run: Path, settings: TrainingSettings, classes: Sequence[str], split: Split, recordings: Sequence[Recording]
-) -> None:
-    _write_json(run / "settings.json", settings.as_plain())
-    _write_json(run / "classes.json", list(classes))
-    by_file = {recording.file: recording for recording in recordings}
-    with (run / "split.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "class", "side", "group"])
-        for side, files in dataclasses.asdict(split).items():
-            for name in files:
-                writer.writerow([name, by_file[name].class_name, side, by_file[name].group])
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m train.fit",
         description="Train a network on healthy recordings; damaged ones serve for the test alone.",
-        epilog="Example: python -m train.fit data/bldc_motor --preset tfstgram-os-scl --out runs/bldc",
+        epilog="Example: python -m train.fit data/bldc_motor --preset tfstgram-os-scl --out runs/bldc. A quick try: "
+        "--epochs 1 --limit 64",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("data", type=Path, help="data folder: DCASE, MIMII, with a metadata.csv, or prepared")
-    parser.add_argument("--out", type=Path, required=True, help="run folder: everything that the run leaves lies there")
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--out", type=Path, help="run folder: everything that the run leaves lies there")
+    target.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print clips, classes, steps, memory and estimated time by a few steps, and write nothing",
+    )
     add_settings(parser)
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning.*")  # advice on worker counts, not faults
     try:
+        if options.dry_run:
+            print_plan(plan_run(options.data, settings_from(options), console), Console())
+            return 0
         checkpoint = fit(options.data, options.out, settings_from(options), console)
     except EdgeAsdError as error:
         console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)

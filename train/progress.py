@@ -21,6 +21,7 @@ class Progress(lightning.Callback):
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
+            speed_estimate_period=600.0,  # s; a single step may take longer than the default of 30
         )
         self._task = self._bar.add_task("training")
 

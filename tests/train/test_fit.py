@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from edge_asd.errors import EdgeAsdError
 from train import evaluate, fit
+from train.averaging import ema
 from train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from train.fit import _ema
 from train.network import Network, NetworkSpec
+from train.plan import Plan
 from train.presets import PRESETS
 from train.settings import AugmentSettings, TrainingSettings
 from train.settings_options import add_settings, settings_from
@@ -41,10 +43,50 @@ def test_run_leaves_everything_and_scores_what_it_held_out(tones, tmp_path, caps
         sides = [line["side"] for line in csv.DictReader(file)]
     assert sorted(sides) == ["anomaly"] + ["held_out"] * 2 + ["train"] * 4 + ["validation"] * 2
     assert np.isfinite(checkpoint.metrics["tone/a held_out highest score"])
+    assert json.loads((run / "environment.json").read_text())["packages"]["torch"] == torch.__version__
+    assert {"train_loss", "train_supcon", "validation_loss", "learning_rate"} <= _logged_scalars(run / "tensorboard")
     assert {"command.txt", "metrics.csv", "metrics.json", "scores.csv"} <= {path.name for path in run.iterdir()}
     assert evaluate.main([str(run), str(tones), "--out", str(tmp_path / "report")]) == 0
     evaluated = json.loads((tmp_path / "report" / "metrics.json").read_text())["runs"]["run"]
     assert evaluated[0]["figures"]["auc"]["value"] == pytest.approx(checkpoint.metrics["tone/a AUC"])
+
+
+def _logged_scalars(folder):
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return set(events.Tags()["scalars"])
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(tones, tmp_path, monkeypatch, capsys):
+    """Clips of every side, steps of all epochs, memory and time."""
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    assert fit.main([str(tones), "--dry-run", *QUICK, "--epochs", "7"]) == 0
+    printed = capsys.readouterr().out
+    assert "7 epochs of 1 steps of 4 windows: 7\n" in printed
+    assert ["all", "4", "2", "2", "1"] in [line.split()[1::2] for line in printed.splitlines()]
+    assert "GB at its peak" in printed
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_quick_try_scores_no_more_clips_than_its_limit(tones, tmp_path, write_metadata):
+    """Also of those that the data gives to the test."""
+    lines = [[f"{m}_{n}.wav", "tone", m, "normal", "none", f"{m}_{n}"] for m in "ab" for n in range(3)]
+    for name in ("more_0.wav", "more_1.wav", "more_2.wav", "more_3.wav"):
+        (tones / name).write_bytes((tones / "a_3.wav").read_bytes())
+        lines.append([name, "tone", "a", "anomaly", "test", name])
+    write_metadata(tones, lines)
+    run = tmp_path / "run"
+    assert run_fit(tones, run, "--limit", "3") == 0
+    assert load_checkpoint(run).split.anomaly == ("more_0.wav", "more_1.wav", "more_2.wav")
+
+
+def test_estimated_time_is_that_of_all_steps():
+    """Of the rehearsed ones, the first is not counted."""
+    plan = Plan(
+        clips={}, n_parameters=1, epochs=3, steps_per_epoch=5, batch_size=2, step_s=0.5, peak_memory_bytes=10**9
+    )
+    assert (plan.n_steps, plan.training_s) == (15, 7.5)
 
 
 def test_same_seed_gives_the_same_weights(tones, tmp_path):
@@ -183,14 +225,14 @@ def test_options_change_single_settings_of_a_preset():
 
 def test_ema_averages_floats_and_copies_whole_numbers():
     """A gather's index must not drift."""
-    average = _ema(0.9, 0.0)
+    average = ema(0.9, 0.0)
     torch.testing.assert_close(average(torch.tensor(1.0), torch.tensor(2.0), 1), torch.tensor(1.1))
     assert average(torch.tensor([7]), torch.tensor([8]), 1).tolist() == [8]
 
 
 def test_ema_extra_decay_shrinks_floats_alone():
     """By its share a step, as the public code does."""
-    average = _ema(0.9, 0.01)
+    average = ema(0.9, 0.01)
     torch.testing.assert_close(average(torch.tensor(1.0), torch.tensor(2.0), 1), torch.tensor(1.1 * 0.99))
     assert average(torch.tensor([7]), torch.tensor([8]), 1).tolist() == [8]
 

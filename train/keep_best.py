@@ -1,0 +1,53 @@
+"""Validation losses in, the checkpoint of the lowest one out."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import lightning
+
+from edge_asd.errors import EdgeAsdError
+from train.checkpoint import Checkpoint, save_checkpoint
+from train.data import Split
+from train.module import TrainingModule
+from train.settings import TrainingSettings
+
+
+class KeepBest(lightning.Callback):
+    """Writes the checkpoint whenever the validation loss of the EMA weights is the lowest so far.
+
+    It must stand ahead of the averaging callback, which takes the EMA weights away at the same hook.
+    """
+
+    def __init__(self, path: Path, classes: tuple[str, ...], split: Split, settings: TrainingSettings) -> None:
+        self._path = path
+        self._classes = classes
+        self._split = split
+        self._settings = settings
+        self.best_loss = math.inf
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Compare and write; losses of the first of two stages are of another kind and count for nothing."""
+        if not isinstance(pl_module, TrainingModule) or pl_module.in_contrastive_stage:
+            return
+        loss = float(trainer.callback_metrics["validation_loss"])
+        if not math.isfinite(loss):
+            raise EdgeAsdError(
+                f"validation loss is {loss} in epoch {trainer.current_epoch}; expected a finite number; "
+                "try a lower --learning-rate or --precision 32-true"
+            )
+        if loss >= self.best_loss:
+            return
+        self.best_loss = loss
+        save_checkpoint(
+            self._path,
+            Checkpoint(
+                network=pl_module.network,
+                spec=pl_module.network.spec,
+                classes=self._classes,
+                training=self._settings.as_plain(),
+                metrics={"validation_loss": loss, "epoch": float(trainer.current_epoch)},
+                split=self._split,
+            ),
+        )

@@ -1,0 +1,104 @@
+"""What a training run is made of in, the files that say so beside its checkpoint out."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edge_asd.errors import EdgeAsdError, UsageError
+from train.checkpoint import CHECKPOINT_NAME
+from train.data import Recording, Split
+from train.settings import TrainingSettings
+
+_PACKAGES = ("torch", "lightning", "numpy", "soxr", "soundfile")
+
+
+def open_run(run: Path) -> None:
+    """Make the folder of a run.
+
+    Raises:
+        UsageError: it holds a run already, or cannot be written.
+    """
+    if (run / CHECKPOINT_NAME).exists():
+        raise UsageError(f"{run}: holds a run already; expected a new or empty folder; give another --out or remove it")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "metrics.csv").write_text("")  # the logger would fail on it only after the first epoch
+    except OSError as error:
+        raise UsageError(
+            f"{run}: cannot be written: {error.strerror}; expected a writable folder; give another --out"
+        ) from error
+
+
+def write_start(
+    run: Path, settings: TrainingSettings, classes: Sequence[str], split: Split, recordings: Sequence[Recording]
+) -> None:
+    """Write settings.json, environment.json, classes.json and split.csv.
+
+    Raises:
+        EdgeAsdError: a file cannot be written.
+    """
+    write_json(run / "settings.json", settings.as_plain())
+    write_json(run / "environment.json", environment(settings))
+    write_json(run / "classes.json", list(classes))
+    by_file = {recording.file: recording for recording in recordings}
+    with (run / "split.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "class", "side", "group"])
+        for side, files in dataclasses.asdict(split).items():
+            for name in files:
+                writer.writerow([name, by_file[name].class_name, side, by_file[name].group])
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file of JSON.
+
+    Raises:
+        EdgeAsdError: it cannot be written.
+    """
+    try:
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise EdgeAsdError(
+            f"{path}: cannot be written: {error.strerror}; free the disk or give another --out"
+        ) from error
+
+
+def environment(settings: TrainingSettings) -> dict[str, Any]:
+    """What a run depends on beside its settings and data."""
+    return {
+        "git": _git_state(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "device": torch.cuda.get_device_name() if settings.device == "cuda" else platform.processor() or "cpu",
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "seeds": {"split": settings.seed, "weights": settings.seed, "windows": settings.seed, "mixup": settings.seed},
+    }
+
+
+def _git_state() -> str | None:
+    """Commit, with -dirty where files differ from it; None where this is no checkout or there is no git."""
+    try:
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607 - the user's git
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told.stdout.strip() or None
