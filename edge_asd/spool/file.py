@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from edge_asd.spool.tables import (
     EVERY_MACHINE,
     Loss,
     Row,
+    SpoolDamage,
     create,
     damage_of,
     insert,
@@ -106,18 +107,19 @@ class SpoolFile:
         """The database if it is sound, else what is wrong with it; neither where it is still empty."""
         database = None
         try:
-            database = _connect(self.path)
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            if (
-                version == 0
-                and self.mark.row_id == 0
-                and not database.execute("SELECT 1 FROM sqlite_master").fetchone()
-            ):
-                damage = None
-            else:
-                damage = damage_of(database) or self._lost_commits(database)
-                if damage is None:
-                    return database, None
+            with _unreadable_is_damage():
+                database = _connect(self.path)
+                (version,) = database.execute("PRAGMA user_version").fetchone()
+                if (
+                    version == 0
+                    and self.mark.row_id == 0
+                    and not database.execute("SELECT 1 FROM sqlite_master").fetchone()
+                ):
+                    damage = None
+                else:
+                    damage = damage_of(database) or self._lost_commits(database)
+                    if damage is None:
+                        return database, None
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
@@ -165,6 +167,15 @@ def is_damage(error: sqlite3.Error) -> bool:
     return not any(words in str(error).lower() for words in _NOT_THE_FILE)
 
 
+@contextmanager
+def _unreadable_is_damage() -> Iterator[None]:
+    """Where the tables' own words are altered, SQLite quotes them, and Python cannot read what is no text any more."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise SpoolDamage(f"its tables cannot be read: {error.object!r}") from error
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=2.0, isolation_level=None, check_same_thread=False)
     try:
@@ -174,7 +185,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         database.execute("PRAGMA cell_size_check = ON")
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         database.close()
         raise
     return database
@@ -186,7 +197,7 @@ def _salvage(path: Path) -> tuple[list[Row], dict[str, bytes]]:
     kept_records: dict[str, bytes] = {}
     for newest_first in (False, True):
         try:
-            with closing(_connect(path)) as database:
+            with _unreadable_is_damage(), closing(_connect(path)) as database:
                 for row in whole_rows(database, newest_first=newest_first):
                     if row.row_id in salvaged:
                         break

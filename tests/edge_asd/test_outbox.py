@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import defaultdict
+from contextlib import closing
 from datetime import datetime, timezone
 
 import pytest
@@ -391,6 +392,20 @@ def test_flipped_bits_never_stop_the_spool_nor_repeat_a_number(tmp_path_factory,
 def test_thousand_flips_never_stop_the_spool(tmp_path_factory, left_spools, name, places):
     """The same with many more cases."""
     survives(tmp_path_factory.mktemp("flipped"), left_spools, name, places)
+
+
+@pytest.mark.parametrize("word", [b"CREATE TABLE", b"WITHOUT ROWID"])
+def test_tables_whose_own_words_are_no_text_are_damage(tmp_path, word):
+    """SQLite then quotes bytes that are no UTF-8, and Python fails over its message instead of telling it."""
+    outbox = open_outbox(tmp_path)
+    last = put(outbox)
+    outbox.close()
+    path = tmp_path / "spool.db"
+    content = path.read_bytes()
+    assert word in content
+    path.write_bytes(content.replace(word, word[:-1] + b"\xe4"))
+    with closing(open_outbox(tmp_path)) as outbox:
+        assert put(outbox) > last
 
 
 def test_only_one_damaged_spool_is_kept(tmp_path):
