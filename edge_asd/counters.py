@@ -144,6 +144,14 @@ class Counters:
             counts[key] += read()
         return [Count(name=name, machine=machine, value=value) for (name, machine), value in counts.items()]
 
+    def of_machines(self) -> dict[str, dict[str, int]]:
+        """The counters of each machine, by its name."""
+        machines: dict[str, dict[str, int]] = {}
+        for count in self.counts():
+            if count.machine is not None:
+                machines.setdefault(count.machine, {})[count.name] = count.value
+        return machines
+
     def totals(self) -> dict[str, int]:
         """All counters by name, each the sum over its machines."""
         totals: dict[str, int] = dict.fromkeys(COUNTERS, 0)

@@ -209,15 +209,20 @@ class Messages:
         uptime_s: float,
         clock_max_error_ms: float | None,
         counters: Mapping[str, int],
+        machine_counters: Mapping[str, Mapping[str, int]],
         spool: Mapping[str, int],
     ) -> OutgoingMessage:
-        """The device's own state; the spool adds `drops`, what was lost since the health message before."""
+        """The device's own state; the spool adds `drops`, what was lost since the health message before.
+
+        machine_counters: each machine's share of `counters`.
+        """
         payload = {
             "versions": dict(versions),
             "engine": engine,
             "uptime_s": round(uptime_s, 1),
             "clock": {"synced": at.clock_synced, "max_error_ms": clock_max_error_ms},
             "counters": dict(counters),
+            "machine_counters": {machine: dict(counts) for machine, counts in machine_counters.items()},
             "spool": dict(spool),
         }
         return self._message(None, "health", at, payload, retain=True)

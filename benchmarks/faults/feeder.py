@@ -119,6 +119,7 @@ def _health(messages: Messages, outbox: Outbox) -> OutgoingMessage:
         uptime_s=time.monotonic(),
         clock_max_error_ms=None,
         counters={},
+        machine_counters={},
         spool={"messages": status.messages, "spool_bytes": status.spool_bytes, "dropped": status.dropped},
     )
 

@@ -229,6 +229,7 @@ class Daemon:
             uptime_s=monotonic_s - self._started_s,
             clock_max_error_ms=clock.max_error_ms,
             counters=self._counters.totals(),
+            machine_counters=self._counters.of_machines(),
             spool=asdict(self._delivery.spool),
         )
         self._delivery.put([message])

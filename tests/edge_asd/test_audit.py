@@ -180,7 +180,7 @@ while number < int(sys.argv[3]):
     number += 1
     if number % 7 == 0:
         burst.append(messages.health(at, versions={}, engine="fake", uptime_s=1.0, clock_max_error_ms=None, counters={},
-                                     spool={}))
+                                     machine_counters={}, spool={}))
     outbox.put_many(burst)
     publisher.notify()
     print(number, flush=True)
@@ -190,7 +190,7 @@ while outbox.status().messages:  # now there is room for the last announcement, 
     time.sleep(0.01)
 at = Moment(utc_s=time.time(), monotonic_s=time.monotonic(), clock_synced=True)
 outbox.put_many([messages.health(at, versions={}, engine="fake", uptime_s=1.0, clock_max_error_ms=None, counters={},
-                                 spool={})])
+                                 machine_counters={}, spool={})])
 publisher.stop(30.0)
 outbox.close()
 """

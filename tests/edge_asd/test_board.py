@@ -170,7 +170,14 @@ def test_announced_losses_are_shown_at_the_device():
     board = Board()
     device = Device(board)
     message = MESSAGES.health(
-        at(), versions={}, engine="fake", uptime_s=1.0, clock_max_error_ms=None, counters={}, spool={}
+        at(),
+        versions={},
+        engine="fake",
+        uptime_s=1.0,
+        clock_max_error_ms=None,
+        counters={},
+        machine_counters={},
+        spool={},
     )
     board.hear(TOPICS.availability, b"online")
     device.say(message, drops=[{"machine": "fan", "from": 3, "to": 9, "count": 7, "why": "the message spool was full"}])

@@ -111,8 +111,8 @@ def test_all_faults_are_told_at_once_with_their_lines(tmp_path):
         f"line 3: device is 12; {topic}; put it in quotes",
         f'line 4: bundle is "nope.asd"; there is no file {tmp_path}/nope.asd; expected one; check the path',
         (
-            "line 5: colour is not a key; expected one of schema, site, device, bundle, trust, shadow, state_dir, engine, machines, "
-            "mqtt, spool, evidence, log, metrics; remove it"
+            "line 5: colour is not a key; expected one of schema, site, device, bundle, trust, shadow, state_dir, "
+            "engine, machines, mqtt, spool, evidence, log, metrics; remove it"
         ),
         'line 6: engine.precision is "int4"; expected one of int8, fp16, fp32; correct it',
         'line 6: engine.prefer is ["openvino", "openvino"]; expected each name once; remove the repeated one',
@@ -122,7 +122,10 @@ def test_all_faults_are_told_at_once_with_their_lines(tmp_path):
             "line 9: machines[0].listens_too is not a key; did you mean listens_to? The keys here are name, "
             "listens_to, source, hop_samples, threshold, alarm, sensor"
         ),
-        "line 10: machines[0].source.chanel is not a key; did you mean channel? The keys here are device, alsa_id, usb_path, channel",
+        (
+            "line 10: machines[0].source.chanel is not a key; did you mean channel? The keys here are device, alsa_id, "
+            "usb_path, channel"
+        ),
         "line 10: machines[0].source.device is 3; expected the name of a sound card or null; put it in quotes",
         "line 11: machines[0].hop_samples is 16000; expected a multiple of 2560; use 15360 (0.96 s)",
         (

@@ -54,6 +54,7 @@ def test_machines_add_up():
     counters.add("alarms_begun", machine="fan")
     counters.add("alarms_begun", 2, machine="pump")
     assert counters.totals()["alarms_begun"] == 3
+    assert {name: counts["alarms_begun"] for name, counts in counters.of_machines().items()} == {"fan": 1, "pump": 2}
 
 
 def test_a_part_that_counts_itself_is_asked():

@@ -87,7 +87,16 @@ def alarm():
 
 
 def health():
-    return MESSAGES.health(AT, versions={}, engine="fake", uptime_s=1.0, clock_max_error_ms=None, counters={}, spool={})
+    return MESSAGES.health(
+        AT,
+        versions={},
+        engine="fake",
+        uptime_s=1.0,
+        clock_max_error_ms=None,
+        counters={},
+        machine_counters={},
+        spool={},
+    )
 
 
 def wait_until(condition, timeout_s=10.0):
