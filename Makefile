@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Silenced: setuptools warns of every editable install.
 INSTALL := install --quiet --disable-pip-version-check
 PIP := PYTHONWARNINGS=ignore $(BIN)/pip $(INSTALL)
-TEST_PACKAGES := faketime g++ mosquitto openssl pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins
+TEST_PACKAGES := faketime g++ mosquitto openssl pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins systemd
 
 # The oldest Python that devices have, where one is installed: edge_asd's own tests run under it too.
 PYTHON_OLDEST ?= $(shell for python in python3.10 $(PYENV_ROOT)/versions/3.10*/bin/python3.10; do \
