@@ -39,7 +39,7 @@ from export.quantize import MIN_EMBEDDING_COSINE, quantize
 from export.runners import runner_from_network, runner_from_onnx
 from export.thresholds import Target, fit_thresholds, score_ceiling
 from export.windows import Clips, Windows, find_calibration_clips, read_windows, with_louder
-from train.checkpoint import Checkpoint, load_checkpoint
+from train.checkpoint import Checkpoint, load_checkpoint, network_for_device
 from train.data import Recording
 
 # Thresholds are fitted on what a device runs by default.
@@ -80,6 +80,7 @@ def export_bundle(
         EdgeAsdError: the network does not export or quantize.
     """
     name, version = _name_and_version(out)
+    network = network_for_device(checkpoint)
     clips = find_calibration_clips(folder, checkpoint)
     spec = checkpoint.feature_spec
     target = Target(false_alarms_per_day=false_alarms_per_day, window_s=spec.window_samples / spec.sample_rate_hz)
@@ -88,7 +89,7 @@ def export_bundle(
         return read_windows(folder, recordings, classes=checkpoint.classes, spec=spec)
 
     say("exporting to ONNX")
-    onnx_fp32 = onnx_from_network(checkpoint.network, spec)
+    onnx_fp32 = onnx_from_network(network, spec)
     range_clips = _spread(clips.for_ranges, _MAX_RANGE_CLIPS)
     say(f"quantizing to INT8 with ranges of {len(range_clips)} healthy clips, as they are and louder")
     int8 = quantize(onnx_fp32, lambda: with_louder(windows(range_clips), spec), say=say)
@@ -99,8 +100,8 @@ def export_bundle(
     }
 
     say(f"comparing torch, {', '.join(models)} on {len(clips.everything)} clips")
-    scorer = MarginScorer(checkpoint.spec.scale, checkpoint.spec.margin, n_classes=checkpoint.spec.n_classes)
-    runners = {"torch": runner_from_network(checkpoint.network)}
+    scorer = MarginScorer(network.spec.scale, network.spec.margin, n_classes=network.spec.n_classes)
+    runners = {"torch": runner_from_network(network)}
     for precision, engine in product(models, _ENGINES):
         runners[f"{precision} {engine}"] = runner_from_onnx(models[precision], precision, engine)
     evaluated = evaluate(runners, windows(clips.everything), scorer)
@@ -119,7 +120,7 @@ def export_bundle(
         inputs=inputs,
         outputs=outputs,
         classes=checkpoint.classes,
-        scorer=ScorerSpec(scale=checkpoint.spec.scale, margin=checkpoint.spec.margin),
+        scorer=ScorerSpec(scale=network.spec.scale, margin=network.spec.margin),
         thresholds=thresholds,
         golden_tolerance=golden_tolerance(parity),
         metrics=Metrics(
@@ -130,8 +131,8 @@ def export_bundle(
     )
     facts = CardFacts(
         description=description,
-        network=checkpoint.spec,
-        n_parameters=sum(parameter.numel() for parameter in checkpoint.network.parameters()),
+        network=network.spec,
+        n_parameters=sum(parameter.numel() for parameter in network.parameters()),
         clips=clips,
         training=checkpoint.training,
         about=about,
@@ -168,7 +169,7 @@ def _thresholds(
     names = np.array([recording.class_name for recording in clips.for_ranges])
     scores: FloatArray = served.score[: len(names)]  # evaluated in the order of clips.everything
     is_fresh = np.arange(len(names)) >= len(clips.trained)
-    weight = checkpoint.network.class_weight.detach().numpy()
+    weight = network_for_device(checkpoint).class_weight.detach().numpy()
     weight = weight / np.linalg.norm(weight, axis=1, keepdims=True)  # (classes, 128)
     calibrated = [class_name for class_name in checkpoint.classes if class_name in names[is_fresh]]
     return fit_thresholds(

@@ -15,7 +15,8 @@ from torch import Tensor
 from edge_asd.errors import EdgeAsdError
 from edge_asd.types import FeatureSpec
 from train.data.split import Split
-from train.network import Network, NetworkSpec
+from train.models import AnyNetwork, AnySpec, network_of, plain_from_spec, spec_from_plain
+from train.network import Network
 
 CHECKPOINT_NAME = "checkpoint.pt"
 _FORMAT = "edge_asd checkpoint"
@@ -29,8 +30,8 @@ class Checkpoint:
     classes: `TYPE/ID` in the order of the cosine outputs. training: the settings of the run; empty where unknown.
     """
 
-    network: Network
-    spec: NetworkSpec
+    network: AnyNetwork
+    spec: AnySpec
     classes: tuple[str, ...]
     feature_spec: FeatureSpec = field(default_factory=FeatureSpec)
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -52,7 +53,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     content = {
         "format": _FORMAT,
         "schema": _SCHEMA,
-        "spec": {**dataclasses.asdict(checkpoint.spec), "branches": list(checkpoint.spec.branches)},
+        "spec": plain_from_spec(checkpoint.spec),
         "feature_spec": dataclasses.asdict(checkpoint.feature_spec),
         "classes": list(checkpoint.classes),
         "training": dict(checkpoint.training),
@@ -94,7 +95,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if content.get("schema") != _SCHEMA:
         raise EdgeAsdError(f"{file}: checkpoint schema {content.get('schema')}; this version reads {_SCHEMA}")
     try:
-        spec = NetworkSpec(**{**content["spec"], "branches": tuple(content["spec"]["branches"])})
+        spec = spec_from_plain(content["spec"])
         feature_spec = FeatureSpec(**content["feature_spec"])
         split = Split(**{side: tuple(files) for side, files in content["split"].items()})
         classes, training, metrics = tuple(content["classes"]), content["training"], content["metrics"]
@@ -103,7 +104,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise EdgeAsdError(
             f"{file}: the checkpoint's description is incomplete or foreign: {error}; train it anew"
         ) from error
-    network = Network(spec, feature_spec)
+    network = network_of(spec, feature_spec)
     load_state(network, state, source=str(file))
     return Checkpoint(
         network=network.eval(),
@@ -116,7 +117,22 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
 
 
-def load_state(network: Network, state: Mapping[str, Tensor], *, source: str) -> None:
+def network_for_device(checkpoint: Checkpoint) -> Network:
+    """The checkpoint's network, if it is of the kind that a device runs.
+
+    Raises:
+        EdgeAsdError: it is a baseline.
+    """
+    if not isinstance(checkpoint.network, Network):
+        raise EdgeAsdError(
+            f"the checkpoint holds a {type(checkpoint.network).__name__} (preset "
+            f"{checkpoint.training.get('preset', 'unknown')}), a baseline to compare with; a device runs networks with "
+            "margin; train one, as with --preset tfstgram-os-scl or logmel-os-scl"
+        )
+    return checkpoint.network
+
+
+def load_state(network: AnyNetwork, state: Mapping[str, Tensor], *, source: str) -> None:
     """Load weights and buffers into the network, all of them or none.
 
     source: where they came from, for the message.

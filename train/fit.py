@@ -29,6 +29,7 @@ from train.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, save_
 from train.data import Recording, Split, left_out, list_folder, open_waves, split_recordings
 from train.evaluation.streams import metrics_of, print_scores, score_streams, write_scores
 from train.keep_best import KeepBest
+from train.models import spec_for
 from train.module import TrainingModule
 from train.plan import REHEARSED_STEPS, Plan, StepTimer, peak_memory_bytes, print_plan
 from train.progress import Progress
@@ -156,7 +157,7 @@ def _prepare(folder: Path, settings: TrainingSettings, console: Console) -> _Pre
     lightning.seed_everything(settings.seed, verbose=False)
     training, validation = _loaders(folder, recordings, classes, split, settings)
     names = network_classes(classes, settings.augment)
-    module = TrainingModule(settings.network_spec(len(names)), settings)
+    module = TrainingModule(spec_for(settings, names), settings)
     if settings.start_from is not None:
         _load_start(module, Path(settings.start_from), names, split)
     return _Prepared(
@@ -226,8 +227,8 @@ def _load_start(module: TrainingModule, path: Path, classes: tuple[str, ...], sp
     start = load_checkpoint(path)
     if start.classes != classes or start.spec != module.network.spec:
         raise UsageError(
-            f"--start-from {path}: classes {', '.join(start.classes)} of {'+'.join(start.spec.branches)}; expected "
-            f"{', '.join(classes)} of {'+'.join(module.network.spec.branches)}; train it with the same options"
+            f"--start-from {path}: classes {', '.join(start.classes)}, {start.spec}; expected {', '.join(classes)}, "
+            f"{module.network.spec}; train it with the same options"
         )
     seen = sorted(set(start.split.train) - set(split.train))
     if seen:

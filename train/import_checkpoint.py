@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from edge_asd.errors import EdgeAsdError, UsageError
-from train.checkpoint import Checkpoint, load_state, save_checkpoint
+from train.checkpoint import Checkpoint, load_state, network_for_device, save_checkpoint
 from train.network import HEAD_ACTIVATIONS, TFSTGRAM, Branch, Network, NetworkSpec
 
 # Published checkpoints carry them under TFgramNet.; no forward uses them.
@@ -259,8 +259,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EdgeAsdError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    n_parameters = sum(parameter.numel() for parameter in checkpoint.network.parameters())
-    print(f"{options.out}: {'+'.join(checkpoint.spec.branches)}, {n_parameters:,} parameters", file=sys.stderr)
+    network = network_for_device(checkpoint)
+    n_parameters = sum(parameter.numel() for parameter in network.parameters())
+    print(f"{options.out}: {'+'.join(network.spec.branches)}, {n_parameters:,} parameters", file=sys.stderr)
     return 0
 
 

@@ -14,7 +14,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from train.features import LogMel
 from train.losses import arcmix, noisy_arcmix, noisy_supcon
-from train.network import Network, NetworkSpec
+from train.models import AnySpec, network_of
+from train.network import Network
 from train.settings import TrainingSettings
 
 _CLASS_MEAN_STEP = 0.1
@@ -27,11 +28,11 @@ class TrainingModule(lightning.LightningModule):
     Source: TFSTgram OS-SCL; rivals as train/presets.py says.
     """
 
-    def __init__(self, spec: NetworkSpec, settings: TrainingSettings) -> None:
+    def __init__(self, spec: AnySpec, settings: TrainingSettings) -> None:
         super().__init__()
         self.settings = settings
         self.log_mel = LogMel()
-        self.network = Network(spec)
+        self.network = network_of(spec)
         self._mix_rng = np.random.default_rng([settings.seed, 2])
 
     @property
@@ -82,6 +83,8 @@ class TrainingModule(lightning.LightningModule):
 
     def _losses(self, wave: Tensor, log_mel: Tensor, label_a: Tensor, label_b: Tensor, lam: float) -> dict[str, Tensor]:
         """Terms of the loss by name; their sum is trained."""
+        if not isinstance(self.network, Network):  # a baseline trains what it scores, on unmixed windows
+            return {"error": self.network(log_mel, label_a).mean()}
         loss = "supcon" if self.in_contrastive_stage else self.settings.loss
         spec = self.network.spec
         embedding, cosine = self.network(wave, log_mel)
@@ -94,13 +97,12 @@ class TrainingModule(lightning.LightningModule):
         if loss in ("supcon", "os-scl"):
             terms["supcon"] = noisy_supcon(embedding, label_a, temperature=self.settings.supcon_temperature)
         if self.training and self.settings.loss == "supcon":
-            self._follow_class_means(embedding.detach(), label_a)
+            self._follow_class_means(self.network.class_weight, embedding.detach(), label_a)
         return terms
 
     @torch.no_grad()
-    def _follow_class_means(self, embedding: Tensor, label: Tensor) -> None:
+    def _follow_class_means(self, weight: Tensor, embedding: Tensor, label: Tensor) -> None:
         """Move the weights of the classes in the batch towards their mean embeddings, for the margin score."""
-        weight = self.network.class_weight
         here = F.one_hot(label, len(weight)).to(embedding.dtype)  # (B, classes)
         means = F.normalize(here.T @ embedding)  # (classes, 128)
         moved = F.normalize(torch.lerp(F.normalize(weight), means, _CLASS_MEAN_STEP))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edge_asd.errors import UsageError
-from train.settings import TrainingSettings
+from train.settings import Model, TrainingSettings
+
+_FRAME_MODELS: tuple[Model, ...] = ("ae", "idnn")
 
 PRESETS: Mapping[str, TrainingSettings] = {
     settings.preset: settings
@@ -50,6 +52,31 @@ PRESETS: Mapping[str, TrainingSettings] = {
             mixup_alpha=None,
             contrastive_epochs=100,
             supcon_temperature=0.1,
+        ),
+        # Source: DCASE 2020 Task 2 baseline (Adam at 1e-3, 100 epochs), and IDNN (Suefusa et al., 2020) likewise.
+        *(
+            TrainingSettings(
+                preset=name,
+                model=name,
+                mixup_alpha=None,
+                ema_decay=0.0,
+                epochs=100,
+                batch_size=16,
+                learning_rate=1e-3,
+                final_learning_rate=1e-3,
+                weight_decay=0.0,
+            )
+            for name in _FRAME_MODELS
+        ),
+        # Source: DCASE 2021 Task 2 baseline (20 epochs).
+        TrainingSettings(
+            preset="mobilenetv2",
+            model="mobilenetv2",
+            mixup_alpha=None,
+            ema_decay=0.0,
+            epochs=20,
+            batch_size=16,
+            weight_decay=0.0,
         ),
     )
 }

@@ -12,6 +12,7 @@ from train.network import TFSTGRAM, Branch, HeadActivation, NetworkSpec
 
 Device = Literal["cpu", "cuda"]
 Precision = Literal["32-true", "bf16-mixed"]
+Model = Literal["margin", "mobilenetv2", "ae", "idnn"]
 Loss = Literal["os-scl", "noisy-arcmix", "arcface", "supcon"]
 
 
@@ -41,6 +42,13 @@ class AugmentSettings:
             raise UsageError(f"--altered-share is {self.altered_share}; expected 0 or more and below 1")
 
 
+MARGIN_ONLY = (
+    *("branches", "head_reduction", "head_activation", "margin", "scale", "loss", "contrastive_epochs"),
+    *("contrastive_learning_rate", "mixup_alpha", "supcon_temperature"),
+)
+"""Settings that a baseline has no use for."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings:
     """A training run; the defaults are the paper's but for the EMA decay, the mini-batches and the shares held out.
@@ -50,6 +58,8 @@ class TrainingSettings:
 
     preset: str = "tfstgram-os-scl"
     """Where the settings came from; single ones may have been changed since."""
+    model: Model = "margin"
+    """margin: a network with ArcFace score; else a baseline, of which MARGIN_ONLY says nothing."""
     branches: tuple[Branch, ...] = TFSTGRAM
     """Input channels of the network."""
     head_reduction: int | None = 64
@@ -97,6 +107,11 @@ class TrainingSettings:
     augment: AugmentSettings = field(default_factory=AugmentSettings)
 
     def __post_init__(self) -> None:
+        if self.model in ("ae", "idnn") and self.augment.altered_share:
+            raise UsageError(
+                f"--altered-share is {self.augment.altered_share}; expected 0 with {self.model}: what it has heard "
+                "counts as healthy"
+            )
         for name, lowest in (
             ("epochs", 1),
             ("contrastive_epochs", 0),
@@ -161,4 +176,5 @@ class TrainingSettings:
 
     def as_plain(self) -> dict[str, Any]:
         """Every setting by its name, for files."""
-        return dataclasses.asdict(self) | {"branches": list(self.branches)}
+        plain = dataclasses.asdict(self) | {"branches": list(self.branches)}
+        return plain if self.model == "margin" else {k: v for k, v in plain.items() if k not in MARGIN_ONLY}

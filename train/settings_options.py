@@ -7,9 +7,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, get_args
 
+from edge_asd.errors import UsageError
 from train.network import BRANCHES, HEAD_ACTIVATIONS, Branch
 from train.presets import PRESETS, preset_settings
-from train.settings import AugmentSettings, Device, Loss, Precision, TrainingSettings
+from train.settings import MARGIN_ONLY, AugmentSettings, Device, Loss, Precision, TrainingSettings
 
 _HEAD_REDUCTIONS = (None, 128, 64, 32, 16, 8, 4)
 """Those that the paper compares."""
@@ -142,5 +143,10 @@ def settings_from(options: argparse.Namespace) -> TrainingSettings:
     given = vars(options)
     augment = AugmentSettings(**{name: given[name] for name in _AUGMENT_HELP if name in given})
     names = {field.name for field in dataclasses.fields(TrainingSettings)} - {"preset", "augment"}
+    useless = [name for name in MARGIN_ONLY if name in given] if base.model != "margin" else []
+    if useless:
+        raise UsageError(
+            f"--{useless[0].replace('_', '-')} is given, of which preset {options.preset} has no use; leave it out"
+        )
     changes = {name: value for name, value in given.items() if name in names}
     return dataclasses.replace(base, augment=augment, **changes)

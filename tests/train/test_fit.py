@@ -181,13 +181,22 @@ def test_ema_decay_follows_the_number_of_steps():
 def test_preset_trains_and_scores(tones, tmp_path, preset):
     """Of the rivals, with a checkpoint that says its network and is scored as any other."""
     run = tmp_path / "run"
-    small = ["--epochs", "1", "--contrastive-epochs", "1", "--batch-size", "2", "--windows-per-epoch", "2"]
+    small = ["--epochs", "1", "--batch-size", "2", "--windows-per-epoch", "2"]
+    two_stages = PRESETS[preset].contrastive_epochs > 0
+    small += ["--contrastive-epochs", "1"] if two_stages else []
     assert fit.main([str(tones), "--out", str(run), "--preset", preset, *small]) == 0
     checkpoint = load_checkpoint(run)
     assert checkpoint.training["preset"] == preset
     assert checkpoint.training["batch_size"] == 2
     assert np.isfinite(checkpoint.metrics["tone/a held_out highest score"])
-    assert checkpoint.metrics["epoch"] == 1.0  # never one of the first stage
+    assert checkpoint.metrics["epoch"] == float(two_stages)  # never one of the first stage
+
+
+@pytest.mark.parametrize("preset", ["ae", "idnn", "mobilenetv2"])
+def test_option_of_no_use_to_a_baseline_is_refused(tones, tmp_path, capsys, preset):
+    """It would change nothing."""
+    assert fit.main([str(tones), "--out", str(tmp_path / "run"), "--preset", preset, "--margin", "0.5"]) == 2
+    assert f"--margin is given, of which preset {preset} has no use" in " ".join(capsys.readouterr().err.split())
 
 
 def test_supcon_alone_scores_by_class_means(tones, tmp_path):

@@ -1,4 +1,4 @@
-"""Waves of clips and the classes to score them as in, the anomaly score of every window and clip out."""
+"""Waves of clips and the classes to score them as in, the score of every window and clip by any kind of network out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from edge_asd.errors import UnavailableError
 from edge_asd.score import MarginScorer
@@ -15,6 +16,7 @@ from edge_asd.types import FloatArray
 from train.checkpoint import Checkpoint
 from train.data import Waves
 from train.features import LogMel
+from train.network import Network
 from train.settings import Device
 
 HOP_SAMPLES = 15_360
@@ -39,11 +41,9 @@ class ClipScorer:
         """
         if device == "cuda" and not torch.cuda.is_available():
             raise UnavailableError("--device is cuda and torch finds no CUDA device; expected one; use --device cpu")
-        spec = checkpoint.spec
         self._device = torch.device(device)
         self._network = checkpoint.network.to(self._device).eval()
         self._log_mel = LogMel(checkpoint.feature_spec).to(self._device)
-        self._scorer = MarginScorer(spec.scale, spec.margin, n_classes=spec.n_classes)
         self._classes = {name: index for index, name in enumerate(checkpoint.classes)}
         self._n_samples = checkpoint.feature_spec.window_samples
         self._windows = windows
@@ -73,6 +73,17 @@ class ClipScorer:
             for start in range(0, len(clips), _WINDOWS_PER_BATCH):
                 batch = slice(start, start + _WINDOWS_PER_BATCH)
                 wave = torch.from_numpy(waves.cut(clips[batch], begins[batch], self._n_samples)).to(self._device)
-                _, cosine = self._network(wave, self._log_mel(wave))
-                scores[batch] = self._scorer.score(cosine.float().cpu().numpy(), own[clips[batch]])
+                scores[batch] = self._score_batch(wave, own[clips[batch]])
         return np.split(scores, first[1:])
+
+    def _score_batch(self, wave: Tensor, own: NDArray[np.int64]) -> FloatArray:
+        """Score windows (B, window_samples) as classes (B,): z of a network with margin, the error of a baseline."""
+        log_mel = self._log_mel(wave)  # (B, n_mels, n_frames)
+        network = self._network
+        if not isinstance(network, Network):
+            scores: FloatArray = network(log_mel, torch.from_numpy(own).to(self._device)).float().cpu().numpy()
+            return scores
+        _, cosine = network(wave, log_mel)
+        spec = network.spec
+        scorer = MarginScorer(spec.scale, spec.margin, n_classes=spec.n_classes)
+        return scorer.score(cosine.float().cpu().numpy(), own)

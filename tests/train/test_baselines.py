@@ -1,0 +1,70 @@
+"""The baselines score what their definitions say, and no device runs them."""
+
+import pytest
+import torch
+
+from edge_asd.errors import EdgeAsdError
+from train.baselines import ChunkClassifier, ChunkSpec, FrameNetwork, FrameSpec
+from train.checkpoint import Checkpoint, network_for_device
+
+
+@pytest.mark.parametrize(("predicts", "n_weights"), [("all", 640 + 640), ("middle", 512 + 128)])
+def test_frame_networks_have_the_published_layers(predicts, n_weights):
+    """640-128x4-8-128x4-640, or 512 to 128 for IDNN, once for each machine type."""
+    network = FrameNetwork(FrameSpec(predicts=predicts, type_of_class=(0, 0, 1)))
+    linear = [m for m in network.of_type[0].modules() if isinstance(m, torch.nn.Linear)]
+    hidden = [128, 128, 128, 128, 8, 128, 128, 128, 128]
+    assert [layer.out_features for layer in linear[:-1]] == hidden
+    assert linear[0].in_features + linear[-1].out_features == n_weights
+    assert len(network.of_type) == 2
+
+
+@pytest.mark.parametrize("predicts", ["all", "middle"])
+def test_frame_error_is_that_of_each_window_by_its_own_type(predicts):
+    """Against the definition, window by window and frame by frame."""
+    network = FrameNetwork(FrameSpec(predicts=predicts, type_of_class=(0, 1))).eval()
+    log_mel = torch.randn(3, 128, 12)
+    label = torch.tensor([1, 0, 1])
+    with torch.inference_mode():
+        found = network(log_mel, label)
+        for window, number, error in zip(log_mel, label.tolist(), found, strict=True):
+            errors = []
+            for start in range(12 - 4):
+                frames = window[:, start : start + 5].T  # (5, 128)
+                given = frames if predicts == "all" else frames[[0, 1, 3, 4]]
+                wanted = frames if predicts == "all" else frames[2:3]
+                errors.append((network.of_type[number](given.reshape(1, -1)) - wanted.reshape(1, -1)).square().mean())
+            torch.testing.assert_close(error, torch.stack(errors).mean())
+
+
+def test_frame_error_falls_as_one_sound_is_learnt():
+    """The gradient reaches the weights."""
+    torch.manual_seed(0)
+    network = FrameNetwork(FrameSpec(predicts="all", type_of_class=(0, 0)))
+    log_mel, label = torch.randn(2, 128, 20), torch.tensor([0, 1])
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    errors = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = network(log_mel, label).mean()
+        loss.backward()
+        optimizer.step()
+        errors.append(loss.item())
+    assert errors[-1] < 0.9 * errors[0]
+
+
+def test_mobilenet_scores_minus_log_p_of_the_own_class():
+    """Mean over the chunks: e to the minus score, were there one chunk, sums to 1 over the classes."""
+    network = ChunkClassifier(ChunkSpec(n_classes=3)).eval()
+    log_mel = torch.randn(1, 128, 64)  # one chunk
+    with torch.inference_mode():
+        scores = network(log_mel.expand(3, -1, -1), torch.arange(3))
+    assert torch.exp(-scores).sum().item() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_baseline_is_refused_for_a_device():
+    """With what to train instead."""
+    spec = ChunkSpec(n_classes=2)
+    checkpoint = Checkpoint(network=ChunkClassifier(spec), spec=spec, classes=("t/a", "t/b"))
+    with pytest.raises(EdgeAsdError, match="train one, as with --preset tfstgram-os-scl"):
+        network_for_device(checkpoint)
