@@ -212,7 +212,7 @@ def _facts(options: argparse.Namespace, command: str) -> list[tuple[str, str]]:
         ("command", command),
         ("data", str(options.data)),
         ("runs", ", ".join(str(run) for run in options.runs)),
-        ("score", f"{windows}; z = logsumexp of the other classes' margin logits minus the own; of a baseline its error"),
+        ("score", f"{windows}; z = logsumexp of the other classes' margin logits minus the own; baselines: error"),
         ("test clips", "labelled, of classes that the run knows, not learnt from, not stated for training"),
         ("pAUC", "up to a false-alarm rate of 0.1, standardised so that chance is 50"),
         ("intervals", f"95 %, percentiles of {_REPLICATES} bootstrap draws of recordings within ID, label and domain"),
