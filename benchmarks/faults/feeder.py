@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from edge_asd.broker import BrokerSettings
 from edge_asd.health import boot_id
 from edge_asd.messages import Messages, ModelIdentity, Moment, Topics
-from edge_asd.mqtt import Publisher
+from edge_asd.mqtt.broker import BrokerSettings
+from edge_asd.mqtt.publisher import Publisher
 from edge_asd.outbox import Outbox
 from edge_asd.types import OutgoingMessage
 

@@ -19,9 +19,9 @@ import psutil
 import yaml
 
 from benchmarks.faults.mosquitto import Mosquitto
-from edge_asd.broker import BrokerSettings
 from edge_asd.messages import address_of
-from edge_asd.subscription import Subscription
+from edge_asd.mqtt.broker import BrokerSettings
+from edge_asd.mqtt.subscription import Subscription
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "bldc_motor"

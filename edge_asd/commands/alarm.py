@@ -12,12 +12,12 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
+from edge_asd.alarm.commands import MAX_MUTE_S
 from edge_asd.board import printable
 from edge_asd.commands.broker_options import add_broker_options, wanted
 from edge_asd.errors import RefusedError, TemporaryError, UnavailableError, UsageError
 from edge_asd.messages import ROOT, Address, Topics, address_of, check_topic_name
-from edge_asd.operator_commands import MAX_MUTE_S
-from edge_asd.subscription import Subscription
+from edge_asd.mqtt.subscription import Subscription
 
 _RETAINED_WITHIN_S = 3.0
 _OTHERS_WITHIN_S = 0.5

@@ -22,7 +22,7 @@ from edge_asd.commands.broker_options import add_broker_options, wanted
 from edge_asd.errors import UnavailableError, UsageError
 from edge_asd.ledger import Account, Ledger
 from edge_asd.messages import address_of, is_command
-from edge_asd.subscription import Subscription
+from edge_asd.mqtt.subscription import Subscription
 
 _STEP_S = 0.25
 _SESSION_S = 3_600

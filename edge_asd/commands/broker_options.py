@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from edge_asd.broker import DEFAULT_PORT, DEFAULT_TLS_PORT, BrokerSettings, TlsFiles
 from edge_asd.config import load_config
 from edge_asd.errors import UsageError
 from edge_asd.messages import ROOT, check_topic_name
+from edge_asd.mqtt.broker import DEFAULT_PORT, DEFAULT_TLS_PORT, BrokerSettings, TlsFiles
 
 _DEFAULT_URL = "mqtt://localhost:1883"
 _EXPECTED_URL = "mqtt://[USER[:PASSWORD]@]HOST[:PORT], or mqtts:// for TLS"

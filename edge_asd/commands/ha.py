@@ -9,7 +9,7 @@ from edge_asd.commands.broker_options import add_broker_options, wanted
 from edge_asd.errors import UsageError
 from edge_asd.homeassistant import discovery_topic
 from edge_asd.messages import Topics
-from edge_asd.subscription import Subscription
+from edge_asd.mqtt.subscription import Subscription
 
 _RETAINED_WITHIN_S = 2.0
 

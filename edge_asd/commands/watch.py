@@ -14,7 +14,7 @@ from rich.text import Text
 
 from edge_asd.board import Board
 from edge_asd.commands.broker_options import add_broker_options, wanted
-from edge_asd.subscription import Subscription
+from edge_asd.mqtt.subscription import Subscription
 
 _FRAME_S = 0.25
 

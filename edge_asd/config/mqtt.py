@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from edge_asd.broker import DEFAULT_PORT, DEFAULT_TLS_PORT, BrokerSettings, Protocol, TlsFiles
 from edge_asd.config.part import Part
 from edge_asd.config.values import CREDENTIALS, FAULT_OF_WHOLE, BrokerUrl, CredentialFile, ExistingFile, expected
 from edge_asd.errors import ConfigError
+from edge_asd.mqtt.broker import DEFAULT_PORT, DEFAULT_TLS_PORT, BrokerSettings, Protocol, TlsFiles
 
 _A_FILE = expected("a path or null")
 _FROM_SYSTEMD = f" Relative to this file, or `{CREDENTIALS}/NAME` for a credential of the systemd unit."

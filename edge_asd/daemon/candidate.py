@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Mapping
 
-from edge_asd.alarm import Alarm, AlarmSettings
+from edge_asd.alarm.life_cycle import Alarm, AlarmSettings
 from edge_asd.config import DeviceConfig, MachineConfig
 from edge_asd.daemon.models import Model
 from edge_asd.health import boot_id

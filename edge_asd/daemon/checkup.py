@@ -19,7 +19,7 @@ from edge_asd.engine.tensorrt.library import import_tensorrt
 from edge_asd.errors import EdgeAsdError, UnavailableError
 from edge_asd.health import Clock, clock_state
 from edge_asd.messages import Topics
-from edge_asd.subscription import Subscription
+from edge_asd.mqtt.subscription import Subscription
 
 Verdict: TypeAlias = Literal["good", "poor", "bad"]
 

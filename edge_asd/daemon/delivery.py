@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from functools import partial
 
 from edge_asd import __version__
+from edge_asd.alarm.commands import CommandInbox, ReceivedCommand
 from edge_asd.config import DeviceConfig
 from edge_asd.counters import Counters
 from edge_asd.homeassistant import ONLINE, STATUS_TOPIC, discovery_payload, discovery_topic
-from edge_asd.link import Handler, Received
 from edge_asd.messages import Topics
-from edge_asd.mqtt import Publisher, PublisherStatus
-from edge_asd.operator_commands import CommandInbox, ReceivedCommand
+from edge_asd.mqtt.link import Handler, Received
+from edge_asd.mqtt.publisher import Publisher, PublisherStatus
 from edge_asd.outbox import Outbox, SpoolStatus
 from edge_asd.types import OutgoingMessage
 

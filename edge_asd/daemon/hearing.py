@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
+from edge_asd.alarm.commands import ReceivedCommand
 from edge_asd.capture.source import Source
 from edge_asd.config import DeviceConfig
 from edge_asd.counters import Counters
@@ -21,7 +22,6 @@ from edge_asd.errors import EdgeAsdError, UnavailableError
 from edge_asd.health import boot_id
 from edge_asd.inbox import Inbox
 from edge_asd.messages import Messages, ModelIdentity, Moment
-from edge_asd.operator_commands import ReceivedCommand
 from edge_asd.types import Block, NoSound, OutgoingMessage
 
 LOG = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from typing import TypeAlias
 
-from edge_asd.alarm import AlarmSettings
+from edge_asd.alarm.commands import ReceivedCommand
+from edge_asd.alarm.life_cycle import AlarmSettings
 from edge_asd.bundle import Manifest
 from edge_asd.config import ClipsSource, DeviceConfig, MachineConfig
 from edge_asd.counters import Counters
@@ -18,7 +19,6 @@ from edge_asd.daemon.succession import Succession
 from edge_asd.evidence import EvidenceWriter, Recorder
 from edge_asd.health import clock_state
 from edge_asd.messages import Messages, Moment
-from edge_asd.operator_commands import ReceivedCommand
 from edge_asd.pipeline import Ear, Pipeline, Scored
 from edge_asd.sensor import SensorFault
 from edge_asd.shadow import Judged

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edge_asd.alarm import Alarm, AlarmSettings
-from edge_asd.alarm_memory import AlarmMemory, memory_bytes, parse_memory
+from edge_asd.alarm.commands import Acknowledge, Command, CommandGate, Mute, ReceivedCommand
+from edge_asd.alarm.life_cycle import Alarm, AlarmSettings
+from edge_asd.alarm.memory import AlarmMemory, memory_bytes, parse_memory
 from edge_asd.counters import Counters
 from edge_asd.errors import RefusedError
 from edge_asd.health import boot_id
 from edge_asd.messages import Messages, Moment
-from edge_asd.operator_commands import Acknowledge, Command, CommandGate, Mute, ReceivedCommand
 from edge_asd.types import AlarmEvent, CommandAnswer, MachineState, OutgoingMessage, Window
 
 LOG = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import Any
 from edge_asd.counters import Count
 from edge_asd.health import Clock
 from edge_asd.messages import ModelIdentity
-from edge_asd.mqtt import PublisherStatus
+from edge_asd.mqtt.publisher import PublisherStatus
 from edge_asd.outbox import SpoolStatus
 from edge_asd.types import OutgoingMessage
 

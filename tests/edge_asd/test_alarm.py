@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from edge_asd.alarm import Alarm, AlarmSettings
-from edge_asd.alarm_memory import memory_bytes, parse_memory
+from edge_asd.alarm.life_cycle import Alarm, AlarmSettings
+from edge_asd.alarm.memory import memory_bytes, parse_memory
 from edge_asd.errors import RefusedError
 from edge_asd.types import AlarmEvent, MachineState
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge_asd.alarm import AlarmSettings
+from edge_asd.alarm.life_cycle import AlarmSettings
 from edge_asd.cli import main
 from edge_asd.commands import alarm as alarm_command
 from edge_asd.config import load_config

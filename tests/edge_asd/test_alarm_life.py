@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asd.alarm import Alarm, AlarmSettings
-from edge_asd.alarm_memory import memory_bytes, parse_memory
+from edge_asd.alarm.life_cycle import Alarm, AlarmSettings
+from edge_asd.alarm.memory import memory_bytes, parse_memory
 from edge_asd.errors import RefusedError
 from edge_asd.types import AlarmEvent, MachineState
 

@@ -160,9 +160,9 @@ def test_stopped_audit_gives_its_result(mosquitto):
 PUBLISH_FOREVER = """
 import sys, time
 from pathlib import Path
-from edge_asd.broker import BrokerSettings
+from edge_asd.mqtt.broker import BrokerSettings
 from edge_asd.messages import Messages, ModelIdentity, Moment, Topics
-from edge_asd.mqtt import Publisher
+from edge_asd.mqtt.publisher import Publisher
 from edge_asd.outbox import Outbox
 outbox = Outbox(Path(sys.argv[1]), max_bytes=200_000)
 messages = Messages(model=ModelIdentity(name="bldc", version="1", sha256="0" * 64), boot_id="b" * 36)

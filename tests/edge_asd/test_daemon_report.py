@@ -16,7 +16,7 @@ from edge_asd.daemon.progress import STALLED_S, Progress
 from edge_asd.daemon.report import LatestWords, MachineReport, Report, troubles_of
 from edge_asd.health import Clock
 from edge_asd.messages import Messages, ModelIdentity, Moment
-from edge_asd.mqtt import PublisherStatus
+from edge_asd.mqtt.publisher import PublisherStatus
 from edge_asd.outbox import Outbox
 from edge_asd.types import AlarmEvent, MachineState
 

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from edge_asd.alarm import AlarmSettings
+from edge_asd.alarm.commands import ReceivedCommand, parse_command
+from edge_asd.alarm.life_cycle import AlarmSettings
 from edge_asd.counters import Counters
 from edge_asd.daemon.machine_alarm import MachineAlarm
 from edge_asd.messages import Messages, ModelIdentity, Moment
-from edge_asd.operator_commands import ReceivedCommand, parse_command
 from edge_asd.outbox import Outbox
 from edge_asd.types import Window
 

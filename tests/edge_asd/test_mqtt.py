@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge_asd.backoff import Backoff
-from edge_asd.broker import BrokerSettings
 from edge_asd.messages import Messages, ModelIdentity, Moment, Topics
-from edge_asd.mqtt import Publisher
+from edge_asd.mqtt.backoff import Backoff
+from edge_asd.mqtt.broker import BrokerSettings
+from edge_asd.mqtt.publisher import Publisher
 from edge_asd.outbox import Outbox
 from edge_asd.types import AlarmEvent, MachineState
 
@@ -173,8 +173,8 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from edge_asd.messages import Messages, ModelIdentity, Moment, Topics
-from edge_asd.broker import BrokerSettings
-from edge_asd.mqtt import Publisher
+from edge_asd.mqtt.broker import BrokerSettings
+from edge_asd.mqtt.publisher import Publisher
 from edge_asd.outbox import Outbox
 outbox = Outbox(Path(sys.argv[1]), max_bytes=10_000_000)
 messages = Messages(model=ModelIdentity(name="bldc", version="1", sha256="0" * 64), boot_id="b" * 36)

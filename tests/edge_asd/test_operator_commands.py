@@ -10,10 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_asd.errors import RefusedError
-from edge_asd.link import Received
-from edge_asd.log import LogHandler
-from edge_asd.operator_commands import (
+from edge_asd.alarm.commands import (
     Acknowledge,
     CommandGate,
     CommandInbox,
@@ -22,6 +19,9 @@ from edge_asd.operator_commands import (
     Unmute,
     parse_command,
 )
+from edge_asd.errors import RefusedError
+from edge_asd.log import LogHandler
+from edge_asd.mqtt.link import Received
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=timezone.utc)
 NOW_S = NOW.timestamp()
@@ -220,7 +220,7 @@ def test_random_payloads_harm_nothing_are_counted_and_fill_no_log(inbox, ignored
     """Of 10,000, each is taken as a command or counted; the log has a few lines."""
     stream = io.StringIO()
     handler = LogHandler(stream)
-    logger = logging.getLogger("edge_asd.operator_commands")
+    logger = logging.getLogger("edge_asd.alarm.commands")
     logger.addHandler(handler)
     draw = random.Random(7)
     taken = empty = 0

@@ -7,9 +7,9 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge_asd.broker import BrokerSettings
 from edge_asd.errors import UnavailableError
-from edge_asd.subscription import Subscription
+from edge_asd.mqtt.broker import BrokerSettings
+from edge_asd.mqtt.subscription import Subscription
 
 
 def settings(broker, protocol=5):

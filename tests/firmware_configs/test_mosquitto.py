@@ -18,14 +18,14 @@ import pytest
 import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge_asd.backoff import Backoff
-from edge_asd.broker import BrokerSettings, TlsFiles
 from edge_asd.cli import main
 from edge_asd.ledger import Ledger
 from edge_asd.messages import Messages, ModelIdentity, Moment, Topics, address_of
-from edge_asd.mqtt import Publisher
+from edge_asd.mqtt.backoff import Backoff
+from edge_asd.mqtt.broker import BrokerSettings, TlsFiles
+from edge_asd.mqtt.publisher import Publisher
+from edge_asd.mqtt.subscription import Subscription
 from edge_asd.outbox import Outbox
-from edge_asd.subscription import Subscription
 from firmware_configs.generate import FOLDER
 
 SHIPPED = FOLDER / "mosquitto"

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from edge_asd.errors import RefusedError
-from edge_asd.link import Received
+from edge_asd.mqtt.link import Received
 
 LOG = logging.getLogger(__name__)
 

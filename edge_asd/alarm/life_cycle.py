@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
-from edge_asd.alarm_memory import AlarmMemory, Excursion
+from edge_asd.alarm.memory import AlarmMemory, Excursion
 from edge_asd.errors import RefusedError
 from edge_asd.types import AlarmEvent, MachineState
 

@@ -14,7 +14,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge_asd.broker import BrokerSettings
+from edge_asd.mqtt.broker import BrokerSettings
 
 LOG = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from types import TracebackType
 import paho.mqtt.client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge_asd.broker import BrokerSettings
 from edge_asd.errors import UnavailableError
-from edge_asd.link import Received
+from edge_asd.mqtt.broker import BrokerSettings
+from edge_asd.mqtt.link import Received
 
 _QUEUE_LENGTH = 10_000  # when it is full, the broker has to wait
 

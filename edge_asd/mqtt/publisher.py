@@ -10,10 +10,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge_asd.backoff import Backoff
-from edge_asd.broker import BrokerSettings
-from edge_asd.link import Handler, Link
 from edge_asd.messages import Topics, payload_bytes
+from edge_asd.mqtt.backoff import Backoff
+from edge_asd.mqtt.broker import BrokerSettings
+from edge_asd.mqtt.link import Handler, Link
 from edge_asd.types import SpooledMessage
 
 LOG = logging.getLogger(__name__)

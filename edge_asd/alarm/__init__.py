@@ -1,0 +1,1 @@
+"""Scores and operators' commands in, the life of one machine's alarms out."""

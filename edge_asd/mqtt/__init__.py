@@ -1,0 +1,1 @@
+"""A broker's address in, messages to it and from it out."""
