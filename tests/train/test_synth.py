@@ -10,6 +10,7 @@ import soundfile
 from edge_asd.capture.clips import read_clip
 from edge_asd.errors import ClipError, UsageError
 from train.data import list_folder
+from train.synth import check
 from train.synth.__main__ import main
 from train.synth.background import GeneratedBackground, RecordedBackground
 from train.synth.check import check_folder, clip_features, nearest_distances
@@ -245,6 +246,15 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path, capsys):
     (tmp_path / "file").write_bytes(b"")
     assert generate(tmp_path / "file" / "out") == 70
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_the_check_refuses_a_folder_that_was_not_generated(noise_folder, capsys):
+    """It has no table of faults."""
+    train = noise_folder / "fan" / "train"
+    train.mkdir(parents=True)
+    (noise_folder / "a.wav").rename(train / "normal_id_00_00000000.wav")
+    assert check.main([str(noise_folder)]) == 2
+    assert "no faults there" in capsys.readouterr().err
 
 
 def test_the_check_finds_severe_damage(tmp_path):

@@ -19,7 +19,7 @@ from train.synth.plan import DEFAULT_SEVERITY, DEFAULT_SNR_DB, plan_clips
 from train.synth.types import MACHINES
 
 _MAX_THREADS = 32
-_MAX_COUNT = 100_000
+_MAX_COUNT = 10_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -47,11 +47,6 @@ class Bearing:
         return 0.5 * self.n_elements * (1.0 + self._ratio)
 
     @property
-    def cage_per_turn(self) -> float:
-        """Turns of the cage in a turn of the shaft: FTF = (1 - d/D cos a) f / 2."""
-        return 0.5 * (1.0 - self._ratio)
-
-    @property
     def _ratio(self) -> float:
         return self.diameter_ratio * float(np.cos(self.contact_angle_rad))
 

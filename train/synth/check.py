@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from edge_asd.capture.clips import read_clip
-from edge_asd.errors import EdgeAsdError
+from edge_asd.errors import EdgeAsdError, UsageError
 from edge_asd.features import log_mel_db
 from edge_asd.types import FeatureSpec
 from train.data import load_recordings
+from train.data.table import TABLE_NAME
 from train.evaluation.roc import roc_areas
 
 
@@ -52,14 +53,20 @@ def check_folder(folder: Path) -> Areas:
     """Score the test clips of each ID by the nearest of its training clips.
 
     Raises:
-        UsageError: the folder cannot be listed.
+        UsageError: the folder cannot be listed, or was not generated.
         ClipError: a clip cannot be used.
     """
-    with (folder / "metadata.csv").open(newline="", encoding="utf-8") as file:
-        faults = {row["file"]: row["fault"] for row in csv.DictReader(file)}
+    recordings = load_recordings(folder)
+    try:
+        with (folder / TABLE_NAME).open(newline="", encoding="utf-8") as file:
+            faults = {row["file"]: row["fault"] for row in csv.DictReader(file)}
+    except (OSError, KeyError) as error:
+        raise UsageError(
+            f"{folder / TABLE_NAME}: no faults there ({error!r}); expected what python -m train.synth wrote"
+        ) from error
     memories: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
     tests: dict[str, list[tuple[str, NDArray[np.float64]]]] = defaultdict(list)
-    for recording in load_recordings(folder):
+    for recording in recordings:
         features = clip_features(read_clip(folder / recording.file))
         if recording.stated_split == "train":
             memories[recording.class_name].append(features)

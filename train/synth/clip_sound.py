@@ -45,7 +45,7 @@ def install(seed: int, machine_type: str, machine_id: str) -> Installation:
     room = Room.draw(rng)
     level_rms = gain_from_db(_MACHINE_DBFS + float(rng.uniform(-3.0, 3.0)))
     take = Take(n_samples=CLIP_SAMPLES + _LEAD_IN, healthy=rng, damaged=rng)
-    nominal = room.hear(machine.sound(Operation(speed_hz=machine.speed_hz, load=0.6), HEALTHY, take))
+    nominal = room.hear(machine.sound(Operation(speed_hz=machine.speed_hz, load=0.6), HEALTHY, take))[_LEAD_IN:]
     gain = min(level_rms / rms(nominal), _MACHINE_PEAK / float(np.max(np.abs(nominal))))
     return Installation(machine=machine, room=room, gain=gain, level_rms=gain * rms(nominal))
 

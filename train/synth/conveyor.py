@@ -17,6 +17,8 @@ from train.synth.machine import SAMPLE_RATE_HZ, Damage, Fault, Operation, Take, 
 from train.synth.shaft import passages, tones, wander
 from train.synth.structure import Structure, blows
 
+# What a fault of severity 1 adds, where the healthy machine has an RMS of about 1. Chosen, so that faults are about
+# equally hard to hear; no formula gives them.
 _SQUEAL = 0.45
 _SLIP = 0.06
 _BEARING = 0.5

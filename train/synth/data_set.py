@@ -11,6 +11,7 @@ from pathlib import Path
 import soundfile
 
 from edge_asd.errors import EdgeAsdError, UsageError
+from train.data.table import TABLE_NAME
 from train.synth.background import Background
 from train.synth.card import card
 from train.synth.clip_sound import install, make_clip
@@ -18,7 +19,6 @@ from train.synth.machine import SAMPLE_RATE_HZ
 from train.synth.plan import Clip
 
 CARD_NAME = "DATA_CARD.md"
-TABLE_NAME = "metadata.csv"
 LABEL = "generated sound (train.synth), not a recording"
 _BATCH = 256
 _COLUMNS = (

@@ -18,6 +18,8 @@ from train.synth.structure import Structure
 
 _SPEED_EXPONENT = 2.5
 """Sound pressure goes as speed^2.5: 50 log10 of the speed in level. Source: ASHRAE Handbook, fan laws of sound."""
+# What a fault of severity 1 adds, where the healthy machine has an RMS of about 1. Chosen, so that faults are about
+# equally hard to hear; no formula gives them.
 _IMBALANCE = 0.85
 _SHAKING = 0.6
 _BEARING = 0.4
@@ -36,7 +38,6 @@ class Fan:
     unevenness: float
     flow_peak_hz: float
     casing_share: float
-    mains_hz: float
     casing: Structure
     bearing: Bearing
 
@@ -55,7 +56,6 @@ class Fan:
             unevenness=float(rng.uniform(0.02, 0.06)),
             flow_peak_hz=float(rng.uniform(200.0, 900.0)),
             casing_share=float(rng.uniform(0.3, 0.8)),
-            mains_hz=50.0,
             casing=Structure.draw(rng, 300.0, 3_000.0),
             bearing=Bearing.draw(rng),
         )
@@ -82,7 +82,7 @@ class Fan:
         )
         depth = self.unevenness + _IMBALANCE * imbalance
         wave: Wave = ratio**_SPEED_EXPONENT * air * (1.0 + depth * once)
-        wave += at_rms(hum(rng, take.n_samples, self.mains_hz), 0.1)
+        wave += at_rms(hum(rng, take.n_samples), 0.1)
         if imbalance:
             shaking = self.casing.ring(tones(take.damaged, angle, range(1, 17), 0.8 ** np.arange(16)))
             wave += at_rms(shaking, _SHAKING * imbalance)
