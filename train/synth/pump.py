@@ -17,10 +17,10 @@ from train.synth.structure import Structure, blows
 
 # What a fault of severity 1 adds, where the healthy machine has an RMS of about 1. Chosen, so that faults are about
 # equally hard to hear; no formula gives them.
-_LEAK = 0.7
-_BEARING = 0.2
+_LEAK = 0.95
+_BEARING = 0.33
 _LATE_S = 0.012
-_HARD = 0.8
+_HARD = 1.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
