@@ -209,10 +209,22 @@ def test_a_silent_noise_clip_is_passed_over_and_none_but_silent_ones_refused(tmp
         background.draw(np.random.default_rng(0), 16_000, "train")
 
 
+def test_noise_clips_of_one_recording_stay_together(noise_folder):
+    """As metadata.csv has them in groups."""
+    lines = ["file,machine_type,machine_id,label,split,group"]
+    groups = {"a.wav": "one", "b.wav": "one", "c.wav": "two", "d.wav": "two", "below/e.wav": "two"}
+    lines += [f"{file},hall,0,none,none,{group}" for file, group in groups.items()]
+    (noise_folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+    background = RecordedBackground(noise_folder)
+    rng = np.random.default_rng(0)
+    used = {split: {groups[background.draw(rng, 16_000, split)[1]] for _ in range(20)} for split in ("train", "test")}
+    assert sorted(map(sorted, used.values())) == [["one"], ["two"]]
+
+
 def test_one_noise_clip_is_not_enough(tmp_path):
     """As it would be in training and test."""
     soundfile.write(tmp_path / "one.wav", np.ones(16_000) * 0.1, 16_000)
-    with pytest.raises(UsageError, match="two or more"):
+    with pytest.raises(UsageError, match="expected two or more"):
         RecordedBackground(tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +12,7 @@ import numpy as np
 
 from edge_asd.capture.clips import check_clip, find_clips, read_clip
 from edge_asd.errors import ClipError, UsageError
+from train.data.table import TABLE_NAME, read_table
 from train.synth.flow import rumble
 from train.synth.levels import at_rms, gain_from_db, rms
 from train.synth.machine import Wave
@@ -42,21 +44,24 @@ class RecordedBackground:
     """Noise cut from recordings at random places; a recording serves training or testing, never both."""
 
     def __init__(self, folder: Path) -> None:
-        """List the recordings below a folder.
+        """List the recordings of a folder; where it has a metadata.csv, clips of a group count as one recording.
 
         Raises:
-            UsageError: there are fewer than two.
+            UsageError: there are fewer than two, or metadata.csv is not as expected.
             ClipError: one cannot be used.
         """
-        clips = find_clips([folder])
-        if len(clips) < 2:
-            raise UsageError(f"{folder}: {len(clips)} noise clip; expected two or more, as none serves both splits")
-        for clip in clips:
+        groups = _groups(folder)
+        if len(groups) < 2:
+            raise UsageError(
+                f"{folder}: {len(groups)} recording of noise; expected two or more, as none serves training and test"
+            )
+        for clip in (clip for clips in groups.values() for clip in clips):
             check_clip(clip)
         self._folder = folder
-        shuffled = sorted(clips, key=lambda clip: hashlib.sha256(clip.relative_to(folder).as_posix().encode()).digest())
+        shuffled = sorted(groups, key=lambda group: hashlib.sha256(group.encode()).digest())
         n_train = min(len(shuffled) - 1, max(1, round(_TRAIN_SHARE * len(shuffled))))
-        self._clips: dict[Split, Sequence[Path]] = {"train": shuffled[:n_train], "test": shuffled[n_train:]}
+        sides: dict[Split, Sequence[str]] = {"train": shuffled[:n_train], "test": shuffled[n_train:]}
+        self._clips = {split: [clip for group in names for clip in groups[group]] for split, names in sides.items()}
 
     def draw(self, rng: np.random.Generator, n_samples: int, split: Split) -> tuple[Wave, str]:
         """Draw as Background says; a recording that is too short repeats, a silent stretch is passed over.
@@ -73,6 +78,18 @@ class RecordedBackground:
             if rms(noise) > _SILENT:
                 return at_rms(noise, 1.0), clips[index].relative_to(self._folder).as_posix()
         raise ClipError(f"{self._folder}: all {len(clips)} noise clips for {split} are silent; expected sound")
+
+
+def _groups(folder: Path) -> dict[str, list[Path]]:
+    """Clips by the recording that they are of."""
+    groups: dict[str, list[Path]] = defaultdict(list)
+    if (folder / TABLE_NAME).is_file():
+        for recording in read_table(folder):
+            groups[recording.group].append(folder / recording.file)
+    else:
+        for clip in find_clips([folder]):
+            groups[clip.relative_to(folder).as_posix()].append(clip)
+    return groups
 
 
 def mix(rng: np.random.Generator, machine: Wave, noise: Wave, machine_rms: float, snr_db: float) -> Wave:
