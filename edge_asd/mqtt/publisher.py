@@ -167,7 +167,7 @@ class Publisher:
         self.notify()
 
     def stop(self, drain_timeout_s: float) -> None:
-        """Delivers what is left within the time where the broker is connected, says `stopped` and disconnects."""
+        """Delivers what is left within the time where the broker answers by now, says `stopped` and disconnects."""
         self._drain_until_s = time.monotonic() + drain_timeout_s
         self._stopping.set()
         self.notify()
@@ -214,7 +214,8 @@ class Publisher:
 
     def _log_in(self, link: Link) -> None:
         give_up_s = time.monotonic() + self._settings.connect_timeout_s
-        while link.is_open and not link.is_up and link.refusal is None and not self._stopping.is_set():
+        # A stop does not cut a login short: what a short run had to say would wait for the next one.
+        while link.is_open and not link.is_up and link.refusal is None and not self._is_time_up():
             left_s = give_up_s - time.monotonic()
             if left_s <= 0:
                 raise TimeoutError("no answer to the login")
@@ -241,7 +242,7 @@ class Publisher:
                 offered_row = message.row_id
             if not offered:
                 messages.delete()  # nothing else to do
-            if self._stopping.is_set() and (not messages.waiting or time.monotonic() > self._drain_until_s):
+            if self._is_time_up() or (self._stopping.is_set() and not messages.waiting):
                 self._say_goodbye(link)
                 break
             link.step(self._wake, _STEP_S if not self._stopping.is_set() else 0.1)
@@ -254,6 +255,10 @@ class Publisher:
             )
         elif not self._stopping.is_set():
             self._report(f"connection lost ({link.loss}); messages wait in the spool")
+
+    def _is_time_up(self) -> bool:
+        """Whether the time is over that a stop leaves for delivery."""
+        return self._stopping.is_set() and time.monotonic() > self._drain_until_s
 
     def _announce(self, link: Link) -> None:
         """Begins a connection: commands can come from the moment that others hear of it."""
