@@ -68,7 +68,7 @@ FAULTS = {
     "altered-states": Fault(long=_on_a_rig(partial(flips.altered_states, cases=300))),
     "lost-microphone": Fault(long=_on_a_rig(partial(sound_faults.lost_microphone, rounds=5))),
     "latency": Fault(long=_on_a_rig(partial(daemon_faults.latency, seconds=120.0))),
-    "volume": Fault(long=_on_a_rig(partial(delivery_faults.volume, messages=750_000, kills=20))),
+    "volume": Fault(long=_on_a_rig(partial(delivery_faults.volume, messages=1_000_000, kills=20))),
     "soak": Fault(long=_on_a_rig(partial(daemon_faults.soak, seconds=600.0))),
 }
 
