@@ -4,6 +4,8 @@ BIN := .venv/bin
 # Silenced: setuptools warns of every editable install.
 INSTALL := install --quiet --disable-pip-version-check
 PIP := PYTHONWARNINGS=ignore $(BIN)/pip $(INSTALL)
+# Many tests wait for servers and processes. More than two at once would crowd a small machine.
+IN_PARALLEL := --numprocesses 2 --dist loadfile
 TEST_PACKAGES := faketime g++ mosquitto openssl pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins systemd
 
 # The oldest Python that devices have, where one is installed: edge_asd's own tests run under it too.
@@ -18,10 +20,10 @@ demo: .venv/.device ## two motors, healthy and then damaged, from sound to alarm
 	$(BIN)/python -m examples.demo
 
 test: .venv/.workstation .venv/.system-test .venv/.tensorrt-kit $(if $(PYTHON_OLDEST),test-oldest) ## all fast tests; installs Mosquitto and PulseAudio where it may
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(IN_PARALLEL)
 
 test-oldest: .venv-oldest/.device .venv/.system-test ## the device part's tests under Python 3.10
-	.venv-oldest/bin/python -m pytest tests/edge_asd
+	.venv-oldest/bin/python -m pytest $(IN_PARALLEL) tests/edge_asd
 
 test-slow: .venv/.workstation .venv/.system-test ## the long tests
 	$(BIN)/python -m pytest -m slow --timeout 1800
