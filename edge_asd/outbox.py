@@ -40,6 +40,7 @@ from edge_asd.types import Leaf, OutgoingMessage, SpooledMessage
 LOG = logging.getLogger(__name__)
 
 UNWRITTEN = "the disk refused them"
+_MAX_ROOM_FOR_LOSSES_BYTES = 8 * 1024  # what a health message may have to tell of losses
 _MAX_REFUSED = 256
 _MAX_AGE_S = 30 * 86_400.0
 
@@ -83,6 +84,7 @@ class Outbox:
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_bytes = max_bytes
+        self._room_for_losses_bytes = min(_MAX_ROOM_FOR_LOSSES_BYTES, max_bytes // 16)
         self._max_age_s = max_age_s
         self._monotonic_s = monotonic_s
         self._lock = threading.Lock()
@@ -256,16 +258,30 @@ class Outbox:
     def _commit(self, due: Sequence[tuple[OutgoingMessage, str]]) -> list[int]:
         self._opened()
         taken: dict[str, int] = {}
-        seqs = []
+        seqs = [0] * len(due)
         added_bytes = 0
         row_id = self._last_row
         age_s = self._monotonic_s() - self._born_s
+        freed: list[Freed] = []
         with self._transaction() as database:
+
+            def excess_bytes() -> int:
+                return self._spool_bytes + added_bytes - sum(each.size_bytes for each in freed) - self._max_bytes
+
             for machine, count in self._unwritten.items():
                 last = self._take_seqs(taken, machine, count)
                 loss = Loss(machine=machine, why=UNWRITTEN, first=last - count + 1, last=last, count=count)
                 record_loss(database, loss)
-            for message, payload in due:
+            freed.append(drop_aged(database, before_s=age_s - self._max_age_s, after=self._offered_row))
+            for place in sorted(range(len(due)), key=lambda place: due[place][0].leaf == "health"):
+                message, payload = due[place]
+                if message.leaf == "health":
+                    # What it would push out it tells of itself: it may be the last one for long.
+                    room_bytes = excess_bytes() + len(payload.encode()) + self._room_for_losses_bytes
+                    freed.append(
+                        drop_until(database, excess_bytes=room_bytes, after=self._offered_row, scores_alone=True)
+                    )
+                    payload = tell_losses(database, message)
                 row_id += 1
                 row = Row(
                     row_id=row_id,
@@ -274,15 +290,13 @@ class Outbox:
                     seq=self._take_seqs(taken, message.machine or DEVICE, 1),
                     retain=message.retain,
                     spooled_s=age_s,
-                    payload=tell_losses(database, message) if message.leaf == "health" else payload,
+                    payload=payload,
                 )
                 insert(database, row)
-                seqs.append(row.seq)
+                seqs[place] = row.seq
                 added_bytes += row.size_bytes
             store_last_seqs(database, taken)
-            aged = drop_aged(database, before_s=age_s - self._max_age_s, after=self._offered_row)
-            excess_bytes = self._spool_bytes + added_bytes - aged.size_bytes - self._max_bytes
-            full = drop_until(database, excess_bytes=excess_bytes, after=self._offered_row)
+            freed.append(drop_until(database, excess_bytes=excess_bytes(), after=self._offered_row))
             store_records(database, new=self._records, stored=self._stored_records)
         self._stored_records = dict(self._records)
         self._last_seqs.update(taken)
@@ -290,9 +304,9 @@ class Outbox:
         self._last_row = row_id
         self._messages += len(due)
         self._spool_bytes += added_bytes
-        for freed in (aged, full):
-            self._account(freed)
-            self._dropped += freed.messages
+        for each in freed:
+            self._account(each)
+            self._dropped += each.messages
         self._note()
         return seqs
 

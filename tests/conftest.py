@@ -26,6 +26,9 @@ from benchmarks.sound_server import PulseAudio, missing
 settings.register_profile("busy-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy-machine")
 
+# A shell lets what it starts in the background ignore Ctrl-C, and so would the programs that tests start and end by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def free_port():
     """A TCP port that nothing listens on."""

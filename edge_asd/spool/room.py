@@ -23,15 +23,18 @@ class Freed:
     size_bytes: int = 0
 
 
-def drop_until(database: sqlite3.Connection, *, excess_bytes: int, after: int) -> Freed:
+def drop_until(database: sqlite3.Connection, *, excess_bytes: int, after: int, scores_alone: bool = False) -> Freed:
     """Drops until so many bytes are free: scores thinned, oldest first, then all scores, health, states, alarms.
 
     after: messages up to this row id are kept, for they may be under way: to tell of them as lost might be wrong.
+    scores_alone: nothing but scores is dropped, even where they are too few.
     """
     if excess_bytes <= 0:
         return Freed()
     dropped = []
     for row in rows(database, "WHERE row_id > ? ORDER BY drop_order, row_id", (after,)):
+        if scores_alone and row.leaf != "score":
+            break
         dropped.append(row)
         excess_bytes -= row.size_bytes
         if excess_bytes <= 0:

@@ -171,6 +171,19 @@ def test_what_waits_too_long_is_dropped_whatever_the_date(tmp_path):
     assert put_health(outbox) == [{"machine": "fan", "from": 1, "to": 1, "count": 1, "why": why}]
 
 
+def test_a_health_message_tells_what_it_pushes_out_itself(tmp_path):
+    """Whatever fills the spool to the brim: after the last health message no number is missing untold."""
+    for n_scores in range(600, 640):  # so that every state of the brim comes up
+        with closing(open_outbox(tmp_path / str(n_scores), max_bytes=100_000)) as outbox:
+            for number in range(n_scores):
+                put(outbox, machine=f"fan-{number % 2}")
+            put_health(outbox)
+            told = everything(outbox)[-1].payload["drops"]
+            for machine in ("fan-0", "fan-1"):
+                n_told = sum(drop["count"] for drop in told if drop["machine"] == machine)
+                assert len(seqs_of(outbox, machine)) + n_told == n_scores // 2 + (machine == "fan-0" and n_scores % 2)
+
+
 def test_losses_are_told_anew_when_the_health_message_itself_is_dropped(tmp_path):
     """An announcement that never left the device does not count as made."""
     outbox = open_outbox(tmp_path, max_bytes=1_000)
