@@ -82,7 +82,9 @@ def volume(rig: Rig, chance: random.Random, *, messages: int, kills: int) -> Out
         feeder.kill()
         feeder.wait(20)
     left = max(1_000, messages - rig.heard.messages)
-    _note_feeder(outcome, rig.feed("--messages", str(left), "--batch", "20").communicate(timeout=3_600)[0])
+    # Not faster than they are delivered: the spool must not fill, that is another fault.
+    last = rig.feed("--messages", str(left), "--batch", "20", "--rate", "2500", "--drain-s", "300")
+    _note_feeder(outcome, last.communicate(timeout=3_600)[0])
     rig.verdict(outcome)
     outcome.figures["kills"] = float(kills)
     return outcome
