@@ -15,7 +15,7 @@ from edge_asd.types import FeatureSpec, FloatArray
 # and each mel product stays below the size (m * n * k = 2**18) from which OpenBLAS wakes its threads; those spin on
 # after the product, against the engine's.
 _FRAMES_PER_BATCH = 32
-_MELS_PER_BLOCK = 8
+_MELS_PER_BLOCK = 16
 
 
 def log_mel_db(wave: FloatArray, spec: FeatureSpec | None = None) -> FloatArray:
@@ -128,8 +128,8 @@ class _MelBlock:
     """Neighbouring mel filters and the stretch of the spectrum that they look at; elsewhere they are zero."""
 
     mels: slice
-    parts: slice  # of a frame's interleaved real and imaginary parts
-    weights: FloatArray  # (parts, mels)
+    bins: slice
+    weights: FloatArray  # (bins, mels)
 
 
 class _FrontEnd:
@@ -175,13 +175,15 @@ class _FrontEnd:
         tapered = np.empty((batch, spec.n_fft), dtype=np.float32)
         spectrum = np.empty((batch, spec.n_fft // 2 + 1), dtype=np.complex64)
         parts = spectrum.view(np.float32)  # (batch, 2 * bins): real, imaginary, real, ...
+        power = np.empty(spectrum.shape, dtype=np.float32)
         for begin in range(0, len(frames), batch):
             n = min(batch, len(frames) - begin)
             np.multiply(frames[begin : begin + n], self._taper, out=tapered[:n])
             np.fft.rfft(tapered[:n], out=spectrum[:n])  # type: ignore[arg-type]  # numpy's stubs lack complex64
             np.square(parts[:n], out=parts[:n])
+            np.add(parts[:n, ::2], parts[:n, 1::2], out=power[:n])
             for block in self._blocks:
-                np.matmul(parts[:n, block.parts], block.weights, out=mel_power[begin : begin + n, block.mels])
+                np.matmul(power[:n, block.bins], block.weights, out=mel_power[begin : begin + n, block.mels])
         return mel_power
 
 
@@ -192,9 +194,8 @@ def _mel_blocks(spec: FeatureSpec) -> tuple[_MelBlock, ...]:
         mels = slice(mel, min(mel + _MELS_PER_BLOCK, spec.n_mels))
         used = np.flatnonzero(filters[mels].any(axis=0))
         lower, upper = (int(used[0]), int(used[-1]) + 1) if used.size else (0, 1)
-        # The real and the imaginary part of a bin weigh the same: the product adds them up.
-        weights = np.repeat(filters[mels, lower:upper].T.astype(np.float32), 2, axis=0)
-        blocks.append(_MelBlock(mels=mels, parts=slice(2 * lower, 2 * upper), weights=weights))
+        weights = np.ascontiguousarray(filters[mels, lower:upper].T, dtype=np.float32)
+        blocks.append(_MelBlock(mels=mels, bins=slice(lower, upper), weights=weights))
     return tuple(blocks)
 
 
