@@ -11,6 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray: TypeAlias = NDArray[np.float32]
+Layer: TypeAlias = Literal["embedding", "feature_map"]
+"""Which output of the network nearest neighbours are sought in."""
+
+ScorerName: TypeAlias = Literal["margin", "knn", "fusion"]
+"""How outputs become the anomaly score of a machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +97,12 @@ class EngineOutputs:
 
     embedding: (B, 128) of unit length.
     cosine: (B, classes), to every class weight.
+    feature_map: (B, size), the last feature map averaged over time with frequency kept; None of a network without it.
     """
 
     embedding: FloatArray
     cosine: FloatArray
+    feature_map: FloatArray | None = None
 
 
 class MachineState(str, Enum):

@@ -1,0 +1,82 @@
+"""A bundle, a class and the name of a scorer in, what scores engine outputs as that class out."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from edge_asd.bundle import Bundle, Manifest
+from edge_asd.bundle.memory import Spread
+from edge_asd.errors import BundleError
+from edge_asd.score.margin import MarginScorer
+from edge_asd.types import EngineOutputs, FloatArray, ScorerName
+
+
+class ClassScorer(Protocol):
+    """Scores engine outputs as one class."""
+
+    @property
+    def name(self) -> ScorerName:
+        """Which scorer it is."""
+        ...
+
+    def score(self, outputs: EngineOutputs) -> FloatArray:
+        """Anomaly scores (B,) float32, higher is more anomalous; NaN where what it needs of the outputs is NaN."""
+        ...
+
+
+class OwnClassMargin:
+    """The margin score at one class of the network."""
+
+    name: ScorerName = "margin"
+
+    def __init__(self, margin: MarginScorer, class_index: int) -> None:
+        self._margin = margin
+        self._class_index = class_index
+
+    def score(self, outputs: EngineOutputs) -> FloatArray:
+        """Anomaly scores z (B,) float32."""
+        return self._margin.score(outputs.cosine, self._class_index)
+
+
+class Fusion:
+    """The mean of margin and k-NN score, each in standard deviations of the same healthy recordings.
+
+    margin_spread: margin scores of the recordings that the memory was made of; the k-NN score is one already.
+    """
+
+    name: ScorerName = "fusion"
+
+    def __init__(self, margin: ClassScorer, margin_spread: Spread, knn: ClassScorer) -> None:
+        self._margin = margin
+        self._spread = margin_spread
+        self._knn = knn
+
+    def score(self, outputs: EngineOutputs) -> FloatArray:
+        """Anomaly scores (B,) float32."""
+        margin = (self._margin.score(outputs).astype(np.float64) - self._spread.mean) / self._spread.std
+        scores: FloatArray = ((margin + self._knn.score(outputs)) / 2.0).astype(np.float32)
+        return scores
+
+
+def margin_scorer(manifest: Manifest, *, where: str) -> MarginScorer:
+    """The margin scorer of a bundle.
+
+    Raises:
+        BundleError: its only class has no others to be compared with.
+    """
+    try:
+        return MarginScorer(manifest.scorer.scale, manifest.scorer.margin, n_classes=len(manifest.classes))
+    except ValueError as error:
+        raise BundleError(f"{where}: {error}") from error
+
+
+def class_scorer(bundle: Bundle, class_name: str) -> ClassScorer:
+    """What scores outputs as one class of the bundle.
+
+    Raises:
+        BundleError: the bundle has no such class.
+    """
+    margin = margin_scorer(bundle.manifest, where=str(bundle.path))
+    return OwnClassMargin(margin, bundle.manifest.class_index(class_name))

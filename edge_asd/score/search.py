@@ -1,0 +1,86 @@
+"""Vectors in, their exact distances to the nearest of a memory out, by a blocked matrix product."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_asd.types import FloatArray
+
+Distances = NDArray[np.float64]
+# Of one block of products, in float32: 16 MB.
+BLOCK_ELEMENTS = 2**22
+_UNIT_ROUNDOFF = 2.0**-24
+
+
+class NearestNeighbours:
+    """Exact search in a set of vectors (n, d) float32, n 1 or more.
+
+    A matrix product in float32 tells the candidates, with a bound on its rounding; their distances are then computed in
+    float64 from the differences. So the result depends neither on the order of the vectors nor on block sizes.
+    """
+
+    def __init__(self, vectors: FloatArray, *, block_elements: int = BLOCK_ELEMENTS) -> None:
+        self._vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        squared = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
+        self._half_squared = (squared / 2.0).astype(np.float32)  # (n,)
+        self._longest = float(np.sqrt(squared.max()))
+        self._block_elements = block_elements
+
+    def distances(
+        self,
+        queries: FloatArray,
+        k: int,
+        *,
+        query_group: NDArray[np.int64] | None = None,
+        group: NDArray[np.int64] | None = None,
+    ) -> Distances:
+        """Euclidean distances (B, k) of queries (B, d) to their k nearest vectors, rising; NaN of queries with NaN.
+
+        Args:
+            queries: (B, d) float32.
+            k: 1 to n.
+            query_group: (B,); with `group` (n,), vectors of a query's own group are passed over. Where fewer than k
+                are then left, the missing distances are infinite.
+            group: of the vectors.
+        """
+        distances = np.full((len(queries), k), np.nan)
+        rows = max(1, self._block_elements // len(self._vectors))
+        for start in range(0, len(queries), rows):
+            block = queries[start : start + rows]
+            # Half the squared distance less half the query's squared length: ranks as the distance.
+            half = self._half_squared - block @ self._vectors.T  # (rows, n)
+            for row, query in enumerate(block):
+                allowed = None
+                if query_group is not None and group is not None:
+                    allowed = group != query_group[start + row]
+                if np.isfinite(query).all():
+                    distances[start + row] = self._exact(query, half[row], k, allowed)
+        return distances
+
+    def _exact(self, query: FloatArray, half: FloatArray, k: int, allowed: NDArray[np.bool_] | None) -> Distances:
+        if allowed is not None:
+            half = np.where(allowed, half, np.inf)
+        kth = half.min() if k == 1 else np.partition(half, k - 1)[k - 1]
+        margin = 2.0 * self._rounding_bound(float(np.linalg.norm(query.astype(np.float64))))
+        candidates = np.flatnonzero(half <= kth + margin)
+        if not np.isfinite(kth) or len(candidates) < k:  # the product overflowed, or fewer than k are allowed
+            candidates = np.arange(len(half)) if allowed is None else np.flatnonzero(allowed)
+        differences = self._vectors[candidates].astype(np.float64) - query  # (candidates, d)
+        nearest = np.sort(np.sqrt(np.square(differences).sum(axis=1)))[:k]
+        return np.concatenate([nearest, np.full(k - len(nearest), np.inf)])
+
+    def _rounding_bound(self, query_length: float) -> float:
+        """How far a value of `half` may be from the real one.
+
+        Source: Higham, Accuracy and Stability of Numerical Algorithms (2002), section 3.1: an inner product of d terms
+        errs by at most d u / (1 - d u) times the product of the lengths.
+        """
+        d = self._vectors.shape[1] + 2
+        product = query_length * self._longest
+        return d * _UNIT_ROUNDOFF / (1.0 - d * _UNIT_ROUNDOFF) * (product + self._longest**2)
+
+
+def nearest_distances(vectors: FloatArray, queries: FloatArray, k: int = 1) -> Distances:
+    """Euclidean distances (B, k) of queries (B, d) to their k nearest of vectors (n, d), rising."""
+    return NearestNeighbours(vectors).distances(queries, k)
