@@ -20,7 +20,7 @@ from edge_asd.artifacts import Artifacts
 from edge_asd.bundle import Bundle, Precision
 from edge_asd.engine import Engine, Heard, Hop, WaveEngine, Workload, open_engine
 from edge_asd.errors import BundleError, EdgeAsdError, EngineError
-from edge_asd.score import MarginScorer
+from edge_asd.score import ClassScorer, ClassScorers
 from edge_asd.self_test import check_golden
 from edge_asd.types import FeatureSpec, Window
 from edge_asd.wave_engine import wave_engine_from
@@ -50,11 +50,11 @@ class Scored:
 
 
 class Ear:
-    """Scores the successive windows of one machine as one class; it holds the front end's state between them."""
+    """Scores the successive windows of one machine; it holds the front end's state between them."""
 
-    def __init__(self, pipeline: Pipeline, class_index: int) -> None:
+    def __init__(self, pipeline: Pipeline, scorer: ClassScorer) -> None:
         self._pipeline = pipeline
-        self.class_index = class_index
+        self.scorer = scorer
         self.stream: Any = None  # of the hearing that is in use; None until the first window, and after a takeover
 
     def score(self, window: Window) -> Scored:
@@ -73,12 +73,8 @@ class Pipeline:
     """
 
     def __init__(self, bundle: Bundle, engine: Engine, *, take_over: Callable[[], Engine] | None = None) -> None:
-        self._manifest = bundle.manifest
-        scorer = bundle.manifest.scorer
-        try:
-            self._scorer = MarginScorer(scorer.scale, scorer.margin, n_classes=len(bundle.manifest.classes))
-        except ValueError as error:
-            raise BundleError(f"{bundle.path}: {error}") from error
+        self._spec = bundle.manifest.feature_spec
+        self._scorers = ClassScorers(bundle)
         self._resources = ExitStack()
         # The front end's products are too small to share out, and BLAS threads would spin against the engine's.
         self._resources.enter_context(threadpool_limits(limits=1, user_api="blas"))
@@ -97,7 +93,7 @@ class Pipeline:
     @property
     def spec(self) -> FeatureSpec:
         """The front end's numbers, window length and sample rate among them."""
-        return self._manifest.feature_spec
+        return self._spec
 
     @property
     def engine_name(self) -> str:
@@ -115,12 +111,16 @@ class Pipeline:
         return f"{self.engine_name}-{self.precision}"
 
     def ear(self, class_name: str) -> Ear:
-        """A new ear that listens for one class, one for each machine.
+        """A new ear that listens for one class of the bundle, one for each machine.
 
         Raises:
             BundleError: the bundle has no such class.
         """
-        ear = Ear(self, self._manifest.class_index(class_name))
+        return self.ear_with(self._scorers.of(class_name))
+
+    def ear_with(self, scorer: ClassScorer) -> Ear:
+        """A new ear whose windows are scored by `scorer`."""
+        ear = Ear(self, scorer)
         self._ears.add(ear)
         return ear
 
@@ -163,10 +163,12 @@ class Pipeline:
         score, fault = math.nan, None
         if heard.outputs is None:
             fault = "the sound holds samples that are NaN, infinite or far beyond full scale"
-        elif np.isfinite(heard.outputs.cosine).all():
-            score = float(self._scorer.score(heard.outputs.cosine, ear.class_index)[0])
         else:
-            fault = f"the {self._engine.name} engine gave outputs that are not finite for sound that is"
+            found = float(ear.scorer.score(heard.outputs)[0])
+            if np.isfinite(heard.outputs.cosine).all() and math.isfinite(found):
+                score = found
+            else:
+                fault = f"the {self._engine.name} engine gave outputs that are not finite for sound that is"
         scorer_ms = 1e3 * (time.perf_counter() - began_s)
         return Scored(
             score=score,

@@ -7,7 +7,7 @@ import numpy as np
 from edge_asd.bundle import Bundle
 from edge_asd.engine import Engine, Hop
 from edge_asd.errors import BundleError
-from edge_asd.score import MarginScorer
+from edge_asd.score import ClassScorers
 from edge_asd.wave_engine import wave_engine_from
 
 
@@ -19,10 +19,7 @@ def check_golden(bundle: Bundle, engine: Engine) -> None:
         EngineError: the engine has failed.
     """
     manifest = bundle.manifest
-    try:
-        scorer = MarginScorer(manifest.scorer.scale, manifest.scorer.margin, n_classes=len(manifest.classes))
-    except ValueError as error:
-        raise BundleError(f"{bundle.path}: {error}") from error
+    scorer = ClassScorers(bundle).margin
     wave_engine = wave_engine_from(engine, manifest.feature_spec)
     golden, allowed = bundle.golden, bundle.manifest.golden_tolerance
     engine_allowed = allowed.of(engine.precision)

@@ -1,4 +1,4 @@
-"""A bundle, a class and the name of a scorer in, what scores engine outputs as that class out."""
+"""A bundle and the name of a class in, what scores engine outputs as that class out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from edge_asd.bundle import Bundle, Manifest
+from edge_asd.bundle import Bundle
 from edge_asd.bundle.memory import Spread
 from edge_asd.errors import BundleError
 from edge_asd.score.margin import MarginScorer
@@ -60,23 +60,24 @@ class Fusion:
         return scores
 
 
-def margin_scorer(manifest: Manifest, *, where: str) -> MarginScorer:
-    """The margin scorer of a bundle.
+class ClassScorers:
+    """The scorers of a bundle's classes.
 
     Raises:
         BundleError: its only class has no others to be compared with.
     """
-    try:
-        return MarginScorer(manifest.scorer.scale, manifest.scorer.margin, n_classes=len(manifest.classes))
-    except ValueError as error:
-        raise BundleError(f"{where}: {error}") from error
 
+    def __init__(self, bundle: Bundle) -> None:
+        self._manifest = manifest = bundle.manifest
+        try:
+            self.margin = MarginScorer(manifest.scorer.scale, manifest.scorer.margin, n_classes=len(manifest.classes))
+        except ValueError as error:
+            raise BundleError(f"{bundle.path}: {error}") from error
 
-def class_scorer(bundle: Bundle, class_name: str) -> ClassScorer:
-    """What scores outputs as one class of the bundle.
+    def of(self, class_name: str) -> ClassScorer:
+        """What scores outputs as one class.
 
-    Raises:
-        BundleError: the bundle has no such class.
-    """
-    margin = margin_scorer(bundle.manifest, where=str(bundle.path))
-    return OwnClassMargin(margin, bundle.manifest.class_index(class_name))
+        Raises:
+            BundleError: the bundle has no such class.
+        """
+        return OwnClassMargin(self.margin, self._manifest.class_index(class_name))

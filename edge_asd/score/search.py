@@ -11,6 +11,7 @@ Distances = NDArray[np.float64]
 # Of one block of products, in float32: 16 MB.
 BLOCK_ELEMENTS = 2**22
 _UNIT_ROUNDOFF = 2.0**-24
+_LARGEST_PRODUCT = 1e37  # a tenth of what float32 holds
 
 
 class NearestNeighbours:
@@ -25,6 +26,10 @@ class NearestNeighbours:
         squared = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
         self._half_squared = (squared / 2.0).astype(np.float32)  # (n,)
         self._longest = float(np.sqrt(squared.max()))
+        # Of the product of the lengths: how far a value of `half` may be from the real one. Source: Higham, Accuracy
+        # and Stability of Numerical Algorithms (2002), section 3.1, for an inner product of d terms and two sums.
+        rounding = (vectors.shape[1] + 2) * _UNIT_ROUNDOFF
+        self._rounding_share = rounding / (1.0 - rounding)
         self._block_elements = block_elements
 
     def distances(
@@ -61,24 +66,15 @@ class NearestNeighbours:
     def _exact(self, query: FloatArray, half: FloatArray, k: int, allowed: NDArray[np.bool_] | None) -> Distances:
         if allowed is not None:
             half = np.where(allowed, half, np.inf)
-        kth = half.min() if k == 1 else np.partition(half, k - 1)[k - 1]
-        margin = 2.0 * self._rounding_bound(float(np.linalg.norm(query.astype(np.float64))))
-        candidates = np.flatnonzero(half <= kth + margin)
-        if not np.isfinite(kth) or len(candidates) < k:  # the product overflowed, or fewer than k are allowed
+        kth = float(half.min() if k == 1 else np.partition(half, k - 1)[k - 1])
+        largest = self._longest * (self._longest + float(np.linalg.norm(query.astype(np.float64))))
+        if largest < _LARGEST_PRODUCT and np.isfinite(kth):
+            candidates = np.flatnonzero(half <= kth + 2.0 * self._rounding_share * largest)
+        else:  # float32 may have overflowed, or fewer than k are allowed
             candidates = np.arange(len(half)) if allowed is None else np.flatnonzero(allowed)
         differences = self._vectors[candidates].astype(np.float64) - query  # (candidates, d)
         nearest = np.sort(np.sqrt(np.square(differences).sum(axis=1)))[:k]
         return np.concatenate([nearest, np.full(k - len(nearest), np.inf)])
-
-    def _rounding_bound(self, query_length: float) -> float:
-        """How far a value of `half` may be from the real one.
-
-        Source: Higham, Accuracy and Stability of Numerical Algorithms (2002), section 3.1: an inner product of d terms
-        errs by at most d u / (1 - d u) times the product of the lengths.
-        """
-        d = self._vectors.shape[1] + 2
-        product = query_length * self._longest
-        return d * _UNIT_ROUNDOFF / (1.0 - d * _UNIT_ROUNDOFF) * (product + self._longest**2)
 
 
 def nearest_distances(vectors: FloatArray, queries: FloatArray, k: int = 1) -> Distances:
