@@ -6,15 +6,15 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from edge_asd.messages import Topics, payload_bytes
 from edge_asd.mqtt.backoff import Backoff
 from edge_asd.mqtt.broker import BrokerSettings
+from edge_asd.mqtt.kept import KeptMessages
 from edge_asd.mqtt.link import Handler, Link
-from edge_asd.types import SpooledMessage
+from edge_asd.mqtt.under_way import Spool, UnderWay
 
 LOG = logging.getLogger(__name__)
 
@@ -27,27 +27,8 @@ _STEP_S = 1.0
 RECONNECT_MIN_S = 1.0
 RECONNECT_MAX_S = 120.0
 
-_DELETED_AT_ONCE = 128
-"""Acknowledged messages that are deleted together while more go out; a crash before that repeats them."""
-
 _MAX_REPORTED = 16
 """Different troubles that are told before the broker takes a message again."""
-
-_MAX_KEPT = 64
-"""Topics that `keep` takes; more would be a bug."""
-
-
-class Spool(Protocol):
-    """What the publisher needs of the outbox."""
-
-    def pending(self, *, limit: int, after: int) -> Sequence[SpooledMessage]:
-        """The oldest messages above a row id."""
-
-    def delete(self, row_ids: Collection[int]) -> None:
-        """Forgets acknowledged messages."""
-
-    def last_row_id(self) -> int:
-        """The newest message's row id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,38 +39,6 @@ class PublisherStatus:
     connections: int
     acknowledged: int
     trouble: str | None
-
-
-class _UnderWay:
-    """What was sent over a connection, until it is acknowledged and deleted from the spool, many at once."""
-
-    def __init__(self, spool: Spool) -> None:
-        self._spool = spool
-        self._row_ids: dict[int, int] = {}  # by packet id
-        self._delivered: list[int] = []
-
-    @property
-    def waiting(self) -> int:
-        """How many are not acknowledged."""
-        return len(self._row_ids)
-
-    def sent(self, packet_id: int, row_id: int) -> None:
-        """A message went out."""
-        self._row_ids[packet_id] = row_id
-
-    def acknowledged(self, packet_ids: Sequence[int]) -> int:
-        """The broker took these packets; returns how many were messages of the spool."""
-        row_ids = [self._row_ids.pop(packet_id) for packet_id in packet_ids if packet_id in self._row_ids]
-        self._delivered += row_ids
-        if len(self._delivered) >= _DELETED_AT_ONCE:
-            self.delete()
-        return len(row_ids)
-
-    def delete(self) -> None:
-        """Takes the acknowledged ones out of the spool."""
-        if self._delivered:
-            self._spool.delete(self._delivered)
-            self._delivered = []
 
 
 class Publisher:
@@ -103,7 +52,6 @@ class Publisher:
     subscriptions: topic filters, subscribed with QoS 1 on each connection before `online` is said. Their handlers are
     called in the publisher's thread and hold delivery up while they run; an exception in one is logged. Messages
     above 64 KiB are not handed on.
-    on_connected: called in the publisher's thread on each connection, after `online`; an exception is logged.
     in_flight: how many messages may be under way without their acknowledgement; the broker may allow fewer.
     """
 
@@ -114,17 +62,13 @@ class Publisher:
         topics: Topics,
         spool: Spool,
         subscriptions: Mapping[str, Handler] | None = None,
-        on_connected: Sequence[Callable[[], None]] = (),
         in_flight: int = 64,
         backoff: Backoff | None = None,
     ) -> None:
         self._in_flight = in_flight
         self._backoff = backoff or Backoff(RECONNECT_MIN_S, RECONNECT_MAX_S)
         self._subscriptions = dict(subscriptions or {})
-        self._on_connected = tuple(on_connected)
-        self._kept: dict[str, bytes] = {}
-        self._kept_due: set[str] = set()
-        self._kept_lock = threading.Lock()
+        self._kept = KeptMessages()
         self._settings = settings
         self._topics = topics
         self._spool = spool
@@ -159,11 +103,7 @@ class Publisher:
         Raises:
             ValueError: that would be more than 64 topics.
         """
-        with self._kept_lock:
-            if topic not in self._kept and len(self._kept) >= _MAX_KEPT:
-                raise ValueError(f"{topic}: {_MAX_KEPT} topics are kept already")
-            self._kept[topic] = payload
-            self._kept_due.add(topic)
+        self._kept.put(topic, payload)
         self.notify()
 
     def stop(self, drain_timeout_s: float) -> None:
@@ -230,10 +170,11 @@ class Publisher:
         horizon = self._spool.last_row_id()
         self._announce(link)
         offered_row = 0
-        messages = _UnderWay(self._spool)
+        messages = UnderWay(self._spool)
         while link.is_up and link.rejection is None:
             self._settle(link, messages)
-            self._offer_kept(link)
+            for topic, kept in self._kept.take_due(link.room):
+                link.publish(topic, kept, retain=True, may_be_refused=True)
             offered = self._spool.pending(limit=link.room, after=offered_row) if link.room else ()
             for message in offered:
                 topic = self._topics.of(message.machine, message.leaf)
@@ -268,22 +209,9 @@ class Publisher:
         self._connections += 1
         self._trouble = None
         LOG.info("MQTT broker %s: connected", self._settings.endpoint)
-        with self._kept_lock:
-            self._kept_due.update(self._kept)
-        for callback in self._on_connected:
-            try:
-                callback()
-            except Exception:
-                LOG.exception("MQTT broker %s: what should follow a connection failed", self._settings.endpoint)
+        self._kept.begin()
 
-    def _offer_kept(self, link: Link) -> None:
-        with self._kept_lock:
-            due = [(topic, self._kept[topic]) for topic in sorted(self._kept_due)[: link.room]]
-            self._kept_due.difference_update(topic for topic, _ in due)
-        for topic, payload in due:
-            link.publish(topic, payload, retain=True, may_be_refused=True)
-
-    def _settle(self, link: Link, messages: _UnderWay) -> None:
+    def _settle(self, link: Link, messages: UnderWay) -> None:
         """Takes note of what the broker acknowledged."""
         acknowledged = link.take_acknowledged()
         if acknowledged:

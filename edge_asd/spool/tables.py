@@ -142,6 +142,11 @@ def insert(database: sqlite3.Connection, row: Row) -> None:
     )
 
 
+def skip_row_id(database: sqlite3.Connection, row_id: int) -> None:
+    """Makes row ids go on above this one, which no message gets."""
+    database.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'message'", (row_id,))
+
+
 def rows(database: sqlite3.Connection, how: str, parameters: tuple[object, ...] = ()) -> Iterator[Row]:
     """The messages that a WHERE, ORDER BY or LIMIT of ours picks, one after the other.
 
