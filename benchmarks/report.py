@@ -80,7 +80,7 @@ def write_report(
     report = {
         "benchmark": benchmark,
         "command": " ".join(["python", "-m", f"benchmarks.{benchmark}", *map(_without_folder, sys.argv[1:])]),
-        "git": _git_state(),
+        "git": git_state(),
         "environment": environment(),
         **(details or {}),
         "contestants": contestants,
@@ -108,7 +108,7 @@ def _without_folder(argument: str) -> str:
     return Path(argument).name if Path(argument).is_absolute() else argument
 
 
-def _git_state() -> str | None:
+def git_state() -> str | None:
     """Commit, with `-dirty` where the checkout has changes; None outside a checkout."""
     try:
         described = subprocess.run(

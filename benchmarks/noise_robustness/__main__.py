@@ -1,0 +1,150 @@
+"""How well each method hears damage through noise: `python -m benchmarks.noise_robustness DATA [--quick]`.
+
+Each method is trained once a seed on mixtures of 10 to -10 dB in stationary noise and tested at 10, 0, -5 and -10 dB in
+stationary, non-stationary and mismatched noise. A row is written to the JSON as soon as it is done; a later start with
+the same JSON does those that are absent. Docs: docs/noise-robustness.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from rich.console import Console
+
+from benchmarks.noise_robustness.figures import FIGURES, figures_of
+from benchmarks.noise_robustness.methods import METHODS, Compute
+from benchmarks.noise_robustness.results import ResultRow, Results
+from benchmarks.noise_robustness.sound import Sound, open_sound
+from benchmarks.noise_robustness.table import markdown, print_tables
+from benchmarks.noise_robustness.trial import CASES, Protocol, Trial, open_trial
+from edge_asd.errors import EdgeAsdError
+from train.settings import Device, Precision
+
+_RESULTS = Path(__file__).resolve().parent.parent / "results"
+_QUICK = Protocol(limit=4, tested_mixtures=8, further_mixtures=4, memory_each=1, snrs_db=(10.0, -10.0), windows=40)
+_QUICK_METHODS = ("log-mel", "ae", "logmel-os-scl")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do the rows that are absent, print the table; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    console = Console(stderr=True)
+    try:
+        with tempfile.TemporaryDirectory() as quick_folder:
+            results = measure(options, Path(quick_folder), console)
+    except EdgeAsdError as error:
+        console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        return error.exit_code
+    if options.markdown:
+        for case in CASES:
+            print(f"{case} noise:\n\n{markdown(results.rows, case=case, figure=options.figure)}")
+    else:
+        print_tables(results.rows, figure=options.figure, console=Console(width=None if sys.stdout.isatty() else 150))
+    return 0
+
+
+def measure(options: argparse.Namespace, quick_folder: Path, console: Console) -> Results:
+    """Do the rows that are absent.
+
+    quick_folder: where a quick run leaves everything.
+
+    Raises:
+        EdgeAsdError: the sound cannot be used, a training fails, or something cannot be written.
+    """
+    protocol = _QUICK if options.quick else Protocol(windows=options.windows, learning_rate=options.learning_rate)
+    work = quick_folder if options.quick else options.work
+    sound = open_sound(options.data, work, noise=options.noise)
+    facts = _facts(sound)
+    path = options.json or (quick_folder / "quick.json" if options.quick else _RESULTS / f"{_name(sound)}.json")
+    results = Results(path, facts, protocol)
+    compute = Compute(device=options.device, precision=options.precision, compile=options.compile)
+    methods = options.methods or (_QUICK_METHODS if options.quick else tuple(METHODS))
+    digest = hashlib.sha256(json.dumps([facts, dataclasses.asdict(protocol)]).encode()).hexdigest()[:12]
+    for seed in options.seeds or ([0] if options.quick else [0, 1, 2]):
+        absent = [method for method in methods if not results.has(method, seed)]
+        if not absent:
+            continue
+        trial = open_trial(sound, seed, protocol, work / digest / f"seed-{seed}")
+        for method in absent:
+            row = measure_row(method, trial, compute)
+            results.add(row, tuple(METHODS))
+            console.print(
+                f"{method}, seed {seed}: trained {row.training_s:.0f} s, scored {row.scoring_s:.0f} s", highlight=False
+            )
+    return results
+
+
+def measure_row(method: str, trial: Trial, compute: Compute) -> ResultRow:
+    """Train and test one method."""
+    fitted = METHODS[method](trial, compute)
+    began_s = time.perf_counter()
+    figures = figures_of(fitted, trial)
+    return ResultRow(
+        method=method,
+        seed=trial.seed,
+        figures=figures,
+        training_s=fitted.cost.training_s,
+        scoring_s=time.perf_counter() - began_s,
+        steps=fitted.cost.steps,
+        parameters=fitted.cost.parameters,
+        multiply_adds=fitted.cost.multiply_adds,
+        settings=fitted.settings,
+        compute=dataclasses.asdict(compute),
+    )
+
+
+def _name(sound: Sound) -> str:
+    return f"noise_robustness-{'generated' if sound.generated else sound.name}"
+
+
+def _facts(sound: Sound) -> dict[str, Any]:
+    return {
+        "machines": sound.name,
+        "generated": sound.generated,
+        "clips": dict(sorted(Counter(f"{one.class_name} {one.label}" for one in sound.recordings).items())),
+        "further": dict(sorted(Counter(one.class_name for one in sound.further).items())),
+        "noise": dict(sorted(Counter(one.kind for one in sound.noise).items())),
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    protocol = Protocol()
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.noise_robustness",
+        description="Damage heard through noise: methods trained once a seed, tested in three kinds of noise.",
+        epilog="Rows that the JSON holds are not done again: end it at any time and start it once more.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("data", type=Path, help="holds uav_propeller and esc50; or itself a data folder of machines")
+    parser.add_argument(
+        "--noise", type=Path, help="noise with a metadata.csv (file, tag, group); else esc50 or generated"
+    )
+    parser.add_argument("--quick", action="store_true", help="a minute, with next to no training: whether it runs")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="M", help=f"some of {', '.join(METHODS)}")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="by default 0 1 2")
+    parser.add_argument("--windows", type=int, default=protocol.windows, help="that each training draws")
+    parser.add_argument(
+        "--learning-rate", type=float, default=protocol.learning_rate, help="of networks with margin, at the start"
+    )
+    parser.add_argument("--device", choices=get_args(Device), default="cpu", help="that trains and scores")
+    parser.add_argument("--precision", choices=get_args(Precision), default="32-true", help="of training")
+    parser.add_argument("--compile", action="store_true", help="compile the networks for training")
+    parser.add_argument("--work", type=Path, default=Path("runs/noise_robustness"), help="mixtures and runs lie there")
+    parser.add_argument("--json", type=Path, help="results, and what is done already (default: benchmarks/results)")
+    parser.add_argument("--figure", choices=FIGURES, default="auc", help="that the tables show")
+    parser.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
