@@ -6,7 +6,7 @@ INSTALL := install --quiet --disable-pip-version-check
 PIP := PYTHONWARNINGS=ignore $(BIN)/pip $(INSTALL)
 # Many tests wait for servers and processes. More than two at once would crowd a small machine.
 IN_PARALLEL := --numprocesses 2 --dist loadfile
-TEST_PACKAGES := faketime g++ mosquitto openssl pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins systemd
+TEST_PACKAGES := espeak-ng faketime g++ mosquitto openssl pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins systemd
 
 # The oldest Python that devices have, where one is installed: edge_asd's own tests run under it too.
 PYTHON_OLDEST ?= $(shell for python in python3.10 $(PYENV_ROOT)/versions/3.10*/bin/python3.10; do \

@@ -12,7 +12,8 @@ from scipy import stats
 
 from edge_asd.errors import UsageError
 from edge_asd.score import MarginScorer
-from export.thresholds import Target, conformal_threshold, fit_tail, fit_thresholds, score_ceiling
+from edge_asd.threshold import Target, conformal_threshold, fit_tail
+from export.thresholds import fit_thresholds, score_ceiling
 
 FAR = {"fan/A": 1e9, "fan/B": 1e9, "fan/C": 1e9}
 
