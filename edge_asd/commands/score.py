@@ -7,6 +7,7 @@ import csv
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,9 @@ def add_parser(subparsers: Any) -> None:
         "--precision", choices=("int8", "fp16", "fp32"), default="int8", help="of the network (%(default)s)"
     )
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--csv", type=Path, metavar="FILE", help="write clip,machine,score,threshold,anomalous")
+    output.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write clip,machine,score,threshold,anomalous; - is stdout"
+    )
     output.add_argument("--json", action="store_true", help="print JSON on stdout, with the score of every window")
     parser.set_defaults(run=run)
 
@@ -121,7 +124,8 @@ def _write(scores: Sequence[ClipScore], arguments: argparse.Namespace) -> None:
         json.dump([asdict(score) for score in scores], sys.stdout, indent=1)
         print()
     elif arguments.csv:
-        with arguments.csv.open("w", newline="") as file:
+        to_stdout = arguments.csv == Path("-")
+        with nullcontext(sys.stdout) if to_stdout else arguments.csv.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(("clip", "machine", "score", "threshold", "anomalous"))
             for score in scores:

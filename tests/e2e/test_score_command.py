@@ -33,6 +33,13 @@ def test_csv_has_a_row_a_clip(edge_asd, example_bundle, example_clips, tmp_path)
     assert {row["machine"] for row in rows} == {"bldc/M2"}
 
 
+def test_csv_on_stdout(edge_asd, example_bundle, example_clips):
+    """A dash is stdout, as for other commands of a pipe."""
+    clips = example_clips("M2", "propeller")[:1]
+    _, out, _ = edge_asd("score", example_bundle, *clips, "--machine", "bldc/M2", "--csv", "-")
+    assert [row["clip"] for row in csv.DictReader(out.splitlines())] == clips
+
+
 def _noise(seconds, rate_hz=16_000, channels=1):
     noise = np.random.default_rng(0).normal(0, 0.05, (round(seconds * rate_hz), channels))
     return noise.astype(np.float32), rate_hz
