@@ -14,15 +14,15 @@ from typing import Any
 from weakref import WeakSet
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from edge_asd.artifacts import Artifacts
+from edge_asd.blas import one_blas_thread
 from edge_asd.bundle import Bundle, Precision
 from edge_asd.engine import Engine, Heard, Hop, WaveEngine, Workload, open_engine
 from edge_asd.errors import BundleError, EdgeAsdError, EngineError
 from edge_asd.score import ClassScorer, ClassScorers
 from edge_asd.self_test import check_golden
-from edge_asd.types import FeatureSpec, Window
+from edge_asd.types import FeatureSpec, ScorerName, Window
 from edge_asd.wave_engine import wave_engine_from
 
 LOG = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Pipeline:
         self._scorers = ClassScorers(bundle)
         self._resources = ExitStack()
         # The front end's products are too small to share out, and BLAS threads would spin against the engine's.
-        self._resources.enter_context(threadpool_limits(limits=1, user_api="blas"))
+        self._resources.enter_context(one_blas_thread())
         self._resources.callback(self._close_engine)
         self._take_over = take_over
         self._ears: WeakSet[Ear] = WeakSet()
@@ -110,13 +110,17 @@ class Pipeline:
         """What computes the scores now, with its precision, as openvino-int8."""
         return f"{self.engine_name}-{self.precision}"
 
-    def ear(self, class_name: str) -> Ear:
+    def ear(self, class_name: str, scorer: ScorerName | None = None) -> Ear:
         """A new ear that listens for one class of the bundle, one for each machine.
 
+        Args:
+            class_name: TYPE/ID.
+            scorer: by which its windows are scored; None is the bundle's own choice.
+
         Raises:
-            BundleError: the bundle has no such class.
+            BundleError: the bundle has no such class, or cannot score it so.
         """
-        return self.ear_with(self._scorers.of(class_name))
+        return self.ear_with(self._scorers.of(class_name, scorer))
 
     def ear_with(self, scorer: ClassScorer) -> Ear:
         """A new ear whose windows are scored by `scorer`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,18 +12,22 @@ from pydantic import BaseModel, ValidationError
 
 from edge_asd.bundle.archive import MAX_BUNDLE_BYTES, Archive, read_sealed, sealed_zip, write_durably
 from edge_asd.bundle.golden import Golden, golden_from_npz, golden_limit_bytes, npz_from_golden
-from edge_asd.bundle.manifest import SCHEMA_VERSION, FileEntry, Manifest, ModelDescription, Precision
+from edge_asd.bundle.manifest import SCHEMA_VERSION, FileEntry, Manifest, ModelDescription
+from edge_asd.bundle.memory import Memory
+from edge_asd.bundle.memory_file import memories_from_npz, memory_limit_bytes, npz_from_memories
 from edge_asd.bundle.onnx_check import check_onnx
+from edge_asd.bundle.part import Precision
 from edge_asd.bundle.signature import MAX_SIGNATURE_BYTES, TRUST_ANYONE, PublicKey, Trust, sign, verified_signer
 from edge_asd.errors import BundleError
 
 _MANIFEST = "manifest.json"
 _MODELS: dict[Precision, str] = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 _GOLDEN = "golden.npz"
+_MEMORY = "memory.npz"
 _CARD = "MODEL_CARD.md"
 _SIGNATURE = "signature"
-_NAMES = (_MANIFEST, *_MODELS.values(), _GOLDEN, _CARD)
-_OPTIONAL_NAMES = frozenset({_MODELS["fp16"]})
+_NAMES = (_MANIFEST, *_MODELS.values(), _GOLDEN, _MEMORY, _CARD)
+_OPTIONAL_NAMES = frozenset({_MODELS["fp16"], _MEMORY})
 
 _MAX_TEXT_BYTES = 1024 * 1024
 
@@ -31,14 +36,15 @@ _MAX_TEXT_BYTES = 1024 * 1024
 class Bundle:
     """A bundle whose every byte has been verified.
 
-    path: where it was read from. sha256: hex digest of the whole file. model_card: Markdown. signer: whose signature it
-    bears, verified; None where it bears none.
+    path: where it was read from. sha256: hex digest of the whole file. memories: of healthy sound, by class, in the
+    manifest's order. model_card: Markdown. signer: whose signature it bears, verified; None where it bears none.
     """
 
     manifest: Manifest
     path: Path
     sha256: str
     golden: Golden
+    memories: Mapping[str, Memory]
     model_card: str
     signer: PublicKey | None
     _models: dict[Precision, bytes] = field(repr=False)
@@ -96,8 +102,11 @@ def write_bundle(
     golden: Golden,
     model_card: str,
     onnx_fp16: bytes | None = None,
+    memories: Mapping[str, Memory] | None = None,
 ) -> Bundle:
     """Write a bundle, durably and deterministically, once it has been verified as a device would verify it.
+
+    memories: of the classes that the description's `knn` names.
 
     Raises:
         BundleError: what was given does not make a bundle that a device would accept; nothing is written.
@@ -107,6 +116,11 @@ def write_bundle(
         **({_MODELS["fp16"]: onnx_fp16} if onnx_fp16 is not None else {}),
         _MODELS["int8"]: onnx_int8,
         _GOLDEN: npz_from_golden(golden),
+        **(
+            {_MEMORY: npz_from_memories([memories[name] for name in description.knn.memories])}
+            if memories and description.knn
+            else {}
+        ),
         _CARD: model_card.encode("utf-8"),
     }
     entries = {
@@ -139,11 +153,13 @@ def _bundle_from_bytes(data: bytes, path: Path, trust: Trust) -> Bundle:
     }
     for precision, model in models.items():
         check_onnx(model, inputs=manifest.inputs, outputs=manifest.outputs, where=f"{where}: {_MODELS[precision]}")
-    golden_limit = golden_limit_bytes(manifest.feature_spec, len(manifest.classes))
+    memories = _memories(archive, manifest, where)
+    golden_limit = golden_limit_bytes(manifest.feature_spec, len(manifest.classes), len(memories))
     golden = golden_from_npz(
         _verified(archive, manifest, _GOLDEN, golden_limit, where),
         spec=manifest.feature_spec,
         n_classes=len(manifest.classes),
+        n_memories=len(memories),
         where=f"{where}: {_GOLDEN}",
     )
     card = _verified(archive, manifest, _CARD, _MAX_TEXT_BYTES, where)
@@ -158,10 +174,34 @@ def _bundle_from_bytes(data: bytes, path: Path, trust: Trust) -> Bundle:
         path=path,
         sha256=hashlib.sha256(data).hexdigest(),
         golden=golden,
+        memories=memories,
         model_card=model_card,
         signer=signer,
         _models=models,
     )
+
+
+def _memories(archive: Archive, manifest: Manifest, where: str) -> dict[str, Memory]:
+    knn, encoder = manifest.knn, manifest.encoder
+    if knn is None or encoder is None:
+        if _MEMORY in manifest.files:
+            raise BundleError(f"{where}: has {_MEMORY}, of which the manifest's knn says nothing; export it again")
+        return {}
+    if _MEMORY not in manifest.files:
+        raise BundleError(f"{where}: lacks {_MEMORY}, which the manifest's knn describes; export it again")
+    network = manifest.files.get(_MODELS[knn.precision])
+    if network is None or network.sha256 != knn.encoder_sha256:
+        raise BundleError(
+            f"{where}: {_MEMORY} is of the {knn.precision} network with SHA-256 {knn.encoder_sha256}; expected "
+            f"{network.sha256 if network else 'one that the bundle has'}, that of {_MODELS[knn.precision]}: distances "
+            "to vectors of another network mean nothing; export it again"
+        )
+    fits = [memory.fit for memory in knn.memories.values()]
+    data = _verified(archive, manifest, _MEMORY, memory_limit_bytes(knn.vector_size, fits), where)
+    memories = memories_from_npz(
+        data, encoder=encoder, vector_size=knn.vector_size, fits=fits, where=f"{where}: {_MEMORY}"
+    )
+    return dict(zip(knn.memories, memories, strict=True))
 
 
 class _SchemaVersion(BaseModel):
@@ -175,7 +215,7 @@ def _manifest(text: bytes, *, where: str) -> Manifest:
         version = _SchemaVersion.model_validate_json(text).schema_version
         if version > SCHEMA_VERSION:
             raise BundleError(
-                f"{where}: is of schema version {version}; this edge-asd reads version {SCHEMA_VERSION}; "
+                f"{where}: is of schema version {version}; this edge-asd reads versions 1 to {SCHEMA_VERSION}; "
                 "update edge-asd, or export the model with the exporter of this version"
             )
         return Manifest.model_validate_json(text)

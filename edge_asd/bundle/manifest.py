@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import difflib
 from datetime import datetime, timezone
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
 
+from edge_asd.bundle.figures import GoldenTolerance, Metrics
+from edge_asd.bundle.memory import Encoder
+from edge_asd.bundle.part import EMBEDDING_SIZE, MAX_CLASSES, ClassName, Part, Sha256
+from edge_asd.bundle.scorers import KnnSection, ScorerSpec, Threshold
 from edge_asd.errors import BundleError
-from edge_asd.types import FeatureSpec
+from edge_asd.types import FeatureSpec, ScorerName
 
-Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
-EngineName: TypeAlias = Literal["onnxruntime", "openvino"]
-ClassName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,48}/[A-Za-z0-9_.~-]{1,64}$")]
-"""TYPE/ID of a machine; with a `~` in it, a class that the network only learnt against and nothing listens as."""
-
-Sha256: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Share: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
-
-SCHEMA_VERSION: Literal[1] = 1
-EMBEDDING_SIZE = 128
-MAX_CLASSES = 4_096
+SCHEMA_VERSION: Literal[2] = 2
 # What a spec may ask of the device: far above any published network, far below what would exhaust its memory.
 SPEC_BOUNDS = {
     "sample_rate_hz": (1_000, 192_000),
@@ -33,15 +27,10 @@ SPEC_BOUNDS = {
 }
 # Of all frames of a window, n_fft each: 26 times the published front end, and 64 MB in float32.
 MAX_FRAME_SAMPLES = 2**24
+_N_OUTPUTS = 2  # that every network has
 
 
-class _Part(BaseModel):
-    """Frozen, strict and closed: a key or type that is not known is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class TensorSpec(_Part):
+class TensorSpec(Part):
     """An input or output of the network; the first dimension is the batch."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,32}$")]
@@ -49,90 +38,7 @@ class TensorSpec(_Part):
     dtype: Literal["float32"] = "float32"
 
 
-class ScorerSpec(_Part):
-    """How engine outputs become the anomaly score: class margin logits with this scale and additive angular margin."""
-
-    kind: Literal["margin"] = "margin"
-    scale: float = Field(gt=0.0, le=1_000.0)
-    margin: float = Field(ge=0.0, lt=3.1)
-
-
-class Threshold(_Part):
-    """The score above which a window of one class counts as anomalous, and how it was fitted.
-
-    alpha: the share of healthy windows above it that target_false_alarms_per_day means for independent windows.
-    n_clips: held-out healthy clips of this class, one window each; n_clips_pooled: of all classes that were pooled.
-    extrapolated: the target lies beyond what the clips can show, 1 / (n_clips + 1); a fitted distribution was trusted.
-    """
-
-    threshold: float
-    target_false_alarms_per_day: float = Field(gt=0.0)
-    alpha: float = Field(gt=0.0, lt=1.0)
-    method: Literal["conformal", "genpareto", "gamma", "student_t", "student_t_pooled"]
-    n_clips: int = Field(ge=1)
-    n_clips_pooled: int = Field(ge=1)
-    extrapolated: bool
-    precision: Precision
-    note: str = Field(default="", max_length=2_000)
-
-
-class ParityFigures(_Part):
-    """How far one ONNX model on one engine is from the torch network on the same windows: score is its z."""
-
-    precision: Precision
-    engine: EngineName
-    n_windows: int = Field(ge=1)
-    embedding_cosine_min: float
-    embedding_cosine_mean: float
-    score_difference_max: float = Field(ge=0.0)
-    score_difference_mean: float = Field(ge=0.0)
-
-
-class ClassFigures(_Part):
-    """What the model did on held-out test clips of one class with one precision, one window a clip."""
-
-    class_name: ClassName
-    precision: Precision
-    n_normal: int = Field(ge=0)
-    n_anomaly: int = Field(ge=0)
-    auc: Share | None
-    normal_above_threshold: int | None = Field(ge=0)
-    anomaly_above_threshold: int | None = Field(ge=0)
-
-
-class Metrics(_Part):
-    """Figures of the exporter: parity with the trained network, and test clips where there were any.
-
-    float_layers: those that the INT8 model keeps in float, since they would have cost too much accuracy.
-    """
-
-    float_layers: tuple[str, ...] = Field(default=(), max_length=1_000)
-    parity: tuple[ParityFigures, ...] = Field(default=(), max_length=8)
-    test: tuple[ClassFigures, ...] = Field(default=(), max_length=8 * MAX_CLASSES)
-
-
-class Tolerance(_Part):
-    """How far an engine of one precision may be from the golden values before the device refuses to serve."""
-
-    min_embedding_cosine: float = Field(gt=0.0, le=1.0)
-    max_score_difference: float = Field(gt=0.0, le=1_000.0)
-
-
-class GoldenTolerance(_Part):
-    """What the self-test allows: log-mel in dB of any bin, and the engine by its precision."""
-
-    max_log_mel_difference_db: float = Field(gt=0.0, le=1.0)
-    fp32: Tolerance
-    fp16: Tolerance | None = None
-    int8: Tolerance
-
-    def of(self, precision: Precision) -> Tolerance:
-        """That of a network that the bundle has."""
-        tolerances = {"fp32": self.fp32, "fp16": self.fp16 or self.int8, "int8": self.int8}
-        return tolerances[precision]
-
-
-class FileEntry(_Part):
+class FileEntry(Part):
     """One other file of the archive: what its content must be."""
 
     sha256: Sha256
@@ -146,10 +52,14 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError(f"{moment} lies beyond the years 1 to 9999 in UTC") from error
 
 
-class ModelDescription(_Part):
-    """All of the manifest that the exporter decides; the writer adds the files."""
+class ModelDescription(Part):
+    """All of the manifest that the exporter decides; the writer adds the files.
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    thresholds: of the margin score. knn: memories for classes that may be scored by nearest neighbours, which schema
+    version 1 has not.
+    """
+
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     version: Annotated[str, StringConstraints(pattern=r"^[0-9][0-9A-Za-z.+]{0,31}$")]
     created_utc: Annotated[AwareDatetime, AfterValidator(_in_utc)]
@@ -159,6 +69,7 @@ class ModelDescription(_Part):
     classes: tuple[ClassName, ...] = Field(min_length=1, max_length=MAX_CLASSES)
     scorer: ScorerSpec
     thresholds: dict[ClassName, Threshold]
+    knn: KnnSection | None = None
     golden_tolerance: GoldenTolerance
     metrics: Metrics = Metrics()
 
@@ -170,11 +81,38 @@ class ModelDescription(_Part):
         strangers = sorted(set(self.thresholds) - set(self.classes))
         if strangers:
             raise ValueError(f"thresholds has {strangers}, which classes does not; expected only {list(self.classes)}")
-        expected = tensor_specs(self.feature_spec, len(self.classes))
+        expected = tensor_specs(self.feature_spec, len(self.classes), feature_map_size=self.feature_map_size)
         if (self.inputs, self.outputs) != expected:
             found = _shapes(self.inputs + self.outputs)
             raise ValueError(f"tensors are {found}; expected {_shapes(expected[0] + expected[1])}")
+        if self.schema_version == 1 and (self.knn is not None or self.feature_map_size is not None):
+            raise ValueError("schema version 1 has neither knn nor a feature_map; expected version 2")
+        if self.knn is not None:
+            self._check_knn(self.knn)
         return self
+
+    def _check_knn(self, knn: KnnSection) -> None:
+        strangers = sorted(set(knn.memories) - set(self.machine_classes))
+        if strangers:
+            raise ValueError(f"knn.memories has {strangers}; expected only {list(self.machine_classes)}")
+        size = EMBEDDING_SIZE if knn.layer == "embedding" else self.feature_map_size
+        if knn.vector_size != size:
+            raise ValueError(f"knn.vector_size is {knn.vector_size}; expected {size}, that of the output {knn.layer}")
+        if any(self.golden_tolerance.of(each).max_vector_distance is None for each in ("fp32", "fp16", "int8")):
+            raise ValueError("golden_tolerance lacks max_vector_distance, which the memories need")
+
+    @property
+    def feature_map_size(self) -> int | None:
+        """Length of the output feature_map; None where the network has none."""
+        if len(self.outputs) < _N_OUTPUTS + 1:
+            return None
+        size = self.outputs[-1].shape[-1]
+        return size if isinstance(size, int) else None
+
+    def scorer_of(self, class_name: str) -> ScorerName:
+        """By which a class is scored unless a device's configuration says otherwise."""
+        memory = self.knn.memories.get(class_name) if self.knn else None
+        return "margin" if memory is None else memory.scorer
 
     @property
     def machine_classes(self) -> tuple[str, ...]:
@@ -196,20 +134,48 @@ class ModelDescription(_Part):
             f"{', '.join(self.machine_classes)}; name one of these, or export a model that was trained on that machine"
         )
 
-    def threshold(self, class_name: str) -> Threshold:
-        """The fitted threshold of a class.
+    def threshold(self, class_name: str, scorer: ScorerName | None = None) -> Threshold:
+        """The fitted threshold of a class for a scorer; None is the bundle's own choice.
 
         Raises:
-            BundleError: the bundle has no such class, or none of its clips were there when thresholds were fitted.
+            BundleError: the bundle has no such class, cannot score it so, or none of its clips were there when
+                thresholds were fitted.
         """
-        self.class_index(class_name)
-        if class_name not in self.thresholds:
+        self.check_scorer(class_name, scorer)
+        chosen = scorer or self.scorer_of(class_name)
+        if chosen == "margin":
+            found = self.thresholds.get(class_name)
+        else:
+            found = self.knn.memories[class_name].thresholds.get(chosen) if self.knn else None
+        if found is None:
             raise BundleError(
-                f"model {self.name} {self.version} has no threshold for {class_name}; fitted were "
-                f"{', '.join(self.thresholds) or 'none'}; export it again with healthy clips of {class_name} "
+                f"model {self.name} {self.version} has no threshold for {class_name} by {chosen}; fitted were "
+                f"{', '.join(self.thresholds) or 'none'} by margin; export it again with healthy clips of {class_name} "
                 "in the calibration folder"
             )
-        return self.thresholds[class_name]
+        return found
+
+    def check_scorer(self, class_name: str, scorer: ScorerName | None) -> None:
+        """Make sure that a class can be scored so.
+
+        Raises:
+            BundleError: the bundle has no such class, or no memory of it that the scorer needs.
+        """
+        self.class_index(class_name)
+        memories = self.knn.memories if self.knn else {}
+        if scorer in {None, "margin"}:
+            return
+        if class_name not in memories:
+            raise BundleError(
+                f"model {self.name} {self.version} cannot score {class_name} by {scorer}: it has memories of "
+                f"{', '.join(memories) or 'no class'}; choose the scorer margin, or export it again with --scorer knn "
+                f"and more healthy clips of {class_name}"
+            )
+        if scorer == "fusion" and memories[class_name].margin is None:
+            raise BundleError(
+                f"model {self.name} {self.version} cannot score {class_name} by fusion: the margin scores of its "
+                "healthy clips show no spread; choose the scorer margin or knn"
+            )
 
 
 class Manifest(ModelDescription):
@@ -217,17 +183,27 @@ class Manifest(ModelDescription):
 
     files: dict[str, FileEntry] = Field(max_length=16)
 
+    @property
+    def encoder(self) -> Encoder | None:
+        """That of the memories; None where there are none."""
+        knn = self.knn
+        if knn is None:
+            return None
+        return Encoder(
+            sha256=knn.encoder_sha256, precision=knn.precision, layer=knn.layer, feature_spec=self.feature_spec
+        )
 
-def tensor_specs(spec: FeatureSpec, n_classes: int) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs that every network of schema version 1 has, in order."""
+
+def tensor_specs(
+    spec: FeatureSpec, n_classes: int, *, feature_map_size: int | None = None
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs that every network has, in order; feature_map_size: of the output that not every one has."""
     inputs = (
         TensorSpec(name="wave", shape=("batch", spec.window_samples)),
         TensorSpec(name="log_mel", shape=("batch", spec.n_mels, spec.n_frames)),
     )
-    outputs = (
-        TensorSpec(name="embedding", shape=("batch", EMBEDDING_SIZE)),
-        TensorSpec(name="cosine", shape=("batch", n_classes)),
-    )
+    sizes = {"embedding": EMBEDDING_SIZE, "cosine": n_classes, "feature_map": feature_map_size}
+    outputs = tuple(TensorSpec(name=name, shape=("batch", size)) for name, size in sizes.items() if size is not None)
     return inputs, outputs
 
 

@@ -14,6 +14,9 @@ ClassName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-
 Sha256: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Share: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
 
+EMBEDDING_SIZE = 128
+MAX_CLASSES = 4_096
+
 
 class Part(BaseModel):
     """Frozen, strict and closed: a key or type that is not known is an error."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from edge_asd.bundle.manifest import Sha256
+from edge_asd.bundle.part import Sha256
 from edge_asd.errors import TemporaryError, UsageError
 from edge_asd.types import Comparison
 

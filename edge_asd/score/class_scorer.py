@@ -9,6 +9,7 @@ import numpy as np
 from edge_asd.bundle import Bundle
 from edge_asd.bundle.memory import Spread
 from edge_asd.errors import BundleError
+from edge_asd.score.knn import KnnScorer
 from edge_asd.score.margin import MarginScorer
 from edge_asd.types import EngineOutputs, FloatArray, ScorerName
 
@@ -69,15 +70,25 @@ class ClassScorers:
 
     def __init__(self, bundle: Bundle) -> None:
         self._manifest = manifest = bundle.manifest
+        self._memories = bundle.memories
         try:
             self.margin = MarginScorer(manifest.scorer.scale, manifest.scorer.margin, n_classes=len(manifest.classes))
         except ValueError as error:
             raise BundleError(f"{bundle.path}: {error}") from error
 
-    def of(self, class_name: str) -> ClassScorer:
-        """What scores outputs as one class.
+    def of(self, class_name: str, name: ScorerName | None = None) -> ClassScorer:
+        """What scores outputs as one class, by the scorer of that name; None is the bundle's own choice.
 
         Raises:
-            BundleError: the bundle has no such class.
+            BundleError: the bundle has no such class, or cannot score it so.
         """
-        return OwnClassMargin(self.margin, self._manifest.class_index(class_name))
+        self._manifest.check_scorer(class_name, name)
+        chosen = name or self._manifest.scorer_of(class_name)
+        margin = OwnClassMargin(self.margin, self._manifest.class_index(class_name))
+        if chosen == "margin" or self._manifest.knn is None:
+            return margin
+        section = self._manifest.knn.memories[class_name]
+        knn = KnnScorer(self._memories[class_name], section.fit)
+        if chosen == "knn" or section.margin is None:
+            return knn
+        return Fusion(margin, section.margin, knn)

@@ -274,10 +274,10 @@ def test_newer_schema_says_to_update(rewritten):
     """Even when the newer manifest has keys and files that this version does not know."""
 
     def newer(contents):
-        changed = _with_manifest(lambda manifest: manifest.update(schema_version=2, memory="knn"))(contents)
-        return {**changed, "memory.npz": b"new"}
+        changed = _with_manifest(lambda manifest: manifest.update(schema_version=3, colours="red"))(contents)
+        return {**changed, "colours.npz": b"new"}
 
-    with pytest.raises(BundleError, match=r"schema version 2; this edge-asd reads version 1; update edge-asd"):
+    with pytest.raises(BundleError, match=r"schema version 3; this edge-asd reads versions 1 to 2; update edge-asd"):
         open_bundle(rewritten(newer))
 
 

@@ -1,0 +1,95 @@
+"""Memories of one encoder in, memory.npz out, and back with every value checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edge_asd.bundle.memory import Encoder, KnnFit, Memory
+from edge_asd.bundle.plain_npz import Layout, arrays_from_npz, limit_bytes, npz_from_arrays
+from edge_asd.errors import BundleError
+
+MAX_UTC_S = 1e11
+_MAX_VALUE = 1e6
+_LENGTH_TOLERANCE = 0.01
+
+
+def npz_from_memories(memories: Sequence[Memory]) -> bytes:
+    """The same bytes for the same memories; their rows follow one another."""
+    return npz_from_arrays(
+        {
+            "vectors": np.concatenate([memory.vectors for memory in memories]),
+            "is_target": np.concatenate([memory.is_target for memory in memories]).astype(np.int64),
+            "group": np.concatenate([memory.group for memory in memories]),
+            "begin_utc_s": np.concatenate([memory.begin_utc_s for memory in memories]),
+            "end_utc_s": np.concatenate([memory.end_utc_s for memory in memories]),
+        }
+    )
+
+
+def memories_from_npz(
+    data: bytes, *, encoder: Encoder, vector_size: int, fits: Sequence[KnnFit], where: str
+) -> list[Memory]:
+    """Read the memories that were written one after the other; shapes are checked before memory is taken for them.
+
+    Args:
+        data: content of memory.npz.
+        encoder: that made all vectors.
+        vector_size: of its layer.
+        fits: of each memory, in their order.
+        where: for messages.
+
+    Raises:
+        BundleError: an array is missing, unknown, compressed, of another shape or type, or holds impossible values.
+    """
+    arrays = arrays_from_npz(data, _layout(vector_size, fits), where=where)
+    vectors, is_target = arrays["vectors"], arrays["is_target"]
+    begin, end = arrays["begin_utc_s"], arrays["end_utc_s"]
+    if encoder.layer == "embedding" and np.any(np.abs(np.linalg.norm(vectors, axis=1) - 1.0) > _LENGTH_TOLERANCE):
+        raise BundleError(f"{where}: vectors holds embeddings that are not of unit length; make the memory again")
+    if np.any(np.abs(vectors) > _MAX_VALUE):
+        raise BundleError(f"{where}: vectors holds values beyond {_MAX_VALUE:g}; make the memory again")
+    if not np.isin(is_target, (0, 1)).all():
+        raise BundleError(f"{where}: is_target holds {np.unique(is_target)[:5].tolist()}; expected 0 and 1")
+    if np.any((begin < 0.0) | (begin > end) | (end > MAX_UTC_S)):
+        raise BundleError(
+            f"{where}: holds times of sound that begins after its end or beyond {MAX_UTC_S:g} s; make the memory again"
+        )
+    memories = []
+    start = 0
+    for fit in fits:
+        rows = slice(start, start + fit.n_vectors)
+        start += fit.n_vectors
+        memory = Memory(
+            encoder=encoder,
+            vectors=vectors[rows],
+            is_target=is_target[rows].astype(np.bool_),
+            group=arrays["group"][rows],
+            begin_utc_s=begin[rows],
+            end_utc_s=end[rows],
+        )
+        held = bool((~memory.is_target).any()), bool(memory.is_target.any())
+        if held != (fit.source is not None, fit.target is not None):
+            raise BundleError(
+                f"{where}: the memory in rows {rows.start} to {rows.stop - 1} holds source and target {held}; its "
+                "statistics are of others; make the memory again"
+            )
+        memories.append(memory)
+    return memories
+
+
+def memory_limit_bytes(vector_size: int, fits: Sequence[KnnFit]) -> int:
+    """The most bytes that a memory.npz of these memories can need."""
+    return limit_bytes(_layout(vector_size, fits))
+
+
+def _layout(vector_size: int, fits: Sequence[KnnFit]) -> Layout:
+    n_rows = sum(fit.n_vectors for fit in fits)
+    return {
+        "vectors": ((n_rows, vector_size), np.dtype("<f4")),
+        "is_target": ((n_rows,), np.dtype("<i8")),
+        "group": ((n_rows,), np.dtype("<i8")),
+        "begin_utc_s": ((n_rows,), np.dtype("<f8")),
+        "end_utc_s": ((n_rows,), np.dtype("<f8")),
+    }
