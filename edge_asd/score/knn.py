@@ -13,6 +13,7 @@ from edge_asd.types import EngineOutputs, FloatArray, Layer, ScorerName
 # MemMixup's share of the target vector, and how many of its nearest source vectors each is mixed with.
 TARGET_SHARE = 0.9
 MIXES_PER_TARGET = 9
+_SHORTEST = 1e-12
 
 
 class KnnScorer:
@@ -67,7 +68,11 @@ class KnnScorer:
 
 
 def layer_vectors(outputs: EngineOutputs, layer: Layer) -> FloatArray:
-    """Vectors (B, d) of the layer that memories are made of.
+    """Vectors (B, d) of the layer that memories are made of, brought to unit length.
+
+    OpenVINO folds the last scale of a quantized network elsewhere: its embeddings point where they should but are about
+    5 long, and a memory that another engine made would be far from all of them. A feature map's length tells how loud
+    the sound is.
 
     Raises:
         BundleError: the network does not put it out.
@@ -78,7 +83,9 @@ def layer_vectors(outputs: EngineOutputs, layer: Layer) -> FloatArray:
             f"the network has no output {layer}; expected one, since the memory is of that layer; export the model "
             f"with --layer {layer}, or make the memory of the embedding"
         )
-    return vectors
+    length = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    unit: FloatArray = (vectors / np.maximum(length, _SHORTEST)).astype(np.float32)
+    return unit
 
 
 def domain_memory(memory: Memory, *, is_target: bool) -> tuple[FloatArray, NDArray[np.int64]]:
