@@ -256,6 +256,10 @@ def open_pipeline(
         return engine
 
     engine = opened(prefer)
+    knn = bundle.manifest.knn
+    if knn is not None and knn.precision != precision:
+        LOG.warning("memories of healthy sound are of the %s network, and %s runs: its distances to them are a little "
+                    "larger", knn.precision, precision)  # fmt: skip
     others = _behind(engine, prefer)
     # What runs on the CPU has no fault of a GPU to be relieved from.
     is_on_gpu = isinstance(engine, WaveEngine)

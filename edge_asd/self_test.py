@@ -7,7 +7,8 @@ import numpy as np
 from edge_asd.bundle import Bundle
 from edge_asd.engine import Engine, Hop
 from edge_asd.errors import BundleError
-from edge_asd.score import ClassScorers
+from edge_asd.score import ClassScorers, KnnScorer
+from edge_asd.types import EngineOutputs
 from edge_asd.wave_engine import wave_engine_from
 
 
@@ -19,15 +20,16 @@ def check_golden(bundle: Bundle, engine: Engine) -> None:
         EngineError: the engine has failed.
     """
     manifest = bundle.manifest
-    scorer = ClassScorers(bundle).margin
+    scorers = ClassScorers(bundle)
     wave_engine = wave_engine_from(engine, manifest.feature_spec)
     golden, allowed = bundle.golden, bundle.manifest.golden_tolerance
     engine_allowed = allowed.of(engine.precision)
     log_mel = np.stack([wave_engine.log_mel_db(wave) for wave in golden.wave])
     hops = [Hop(stream=wave_engine.stream(), wave=wave, fresh_samples=wave.size) for wave in golden.wave]
-    outputs = [wave_engine.hear([hop])[0].outputs for hop in hops]
-    embedding = np.concatenate([each.embedding for each in outputs if each])
-    score = scorer.score(np.concatenate([each.cosine for each in outputs if each]), golden.label)
+    heard = [wave_engine.hear([hop])[0].outputs for hop in hops]
+    outputs = EngineOutputs.joined([each for each in heard if each])
+    embedding = outputs.embedding
+    score = scorers.margin.score(outputs.cosine, golden.label)
     lengths = np.linalg.norm(embedding, axis=1) * np.linalg.norm(golden.embedding, axis=1)
     log_mel_difference_db = float(np.abs(log_mel - golden.log_mel).max())
     embedding_cosine = float(((embedding * golden.embedding).sum(axis=1) / lengths).min())
@@ -46,3 +48,29 @@ def check_golden(bundle: Bundle, engine: Engine) -> None:
             f"score differs by {score_difference:.3g} (at most {engine_allowed.max_score_difference:g}); "
             "try another engine or precision, or export the bundle again"
         )
+    _check_memories(bundle, outputs, engine)
+
+
+def _check_memories(bundle: Bundle, outputs: EngineOutputs, engine: Engine) -> None:
+    """Score the golden windows by each memory.
+
+    By the triangle inequality a distance changes by no more than the vector does, and a score by that over the
+    deviation of healthy distances.
+
+    Raises:
+        BundleError: a memory is further from the windows, or nearer, than the bundle allows.
+    """
+    manifest, golden_score = bundle.manifest, bundle.golden.knn_score
+    allowed = manifest.golden_tolerance.of(engine.precision).max_vector_distance
+    if manifest.knn is None or golden_score is None or allowed is None:
+        return
+    for column, (class_name, section) in enumerate(manifest.knn.memories.items()):
+        score = KnnScorer(bundle.memories[class_name], section.fit).score(outputs)
+        deviation = min(spread.std for spread in (section.fit.source, section.fit.target) if spread)
+        difference = deviation * float(np.abs(score - golden_score[:, column]).max())
+        if not difference <= allowed:  # NaN fails
+            raise BundleError(
+                f"{bundle.path}: the self-test on its golden windows fails with {engine.name} {engine.precision}: "
+                f"distance to the memory of {class_name} differs by {difference:.3g} (expected at most {allowed:.3g}); "
+                "try another engine or precision, or export the bundle again"
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, TypeAlias
@@ -103,6 +103,16 @@ class EngineOutputs:
     embedding: FloatArray
     cosine: FloatArray
     feature_map: FloatArray | None = None
+
+    @classmethod
+    def joined(cls, parts: Sequence[EngineOutputs]) -> EngineOutputs:
+        """One batch of several of the same network, one or more."""
+        maps = [part.feature_map for part in parts if part.feature_map is not None]
+        return cls(
+            embedding=np.concatenate([part.embedding for part in parts]),
+            cosine=np.concatenate([part.cosine for part in parts]),
+            feature_map=np.concatenate(maps) if maps else None,
+        )
 
 
 class MachineState(str, Enum):

@@ -35,10 +35,10 @@ class Encoder:
 class Memory:
     """Vectors of normal sound of one machine, in any order.
 
-    vectors: (n, d) float32. is_target: (n,) bool, of the target domain (how the machine sounds now) rather than the
-    source domain. group: (n,) int64, the same for vectors of one recording or of windows that overlap: each of them
-    says nothing new beside the others. begin_utc_s, end_utc_s: (n,) float64, when the sound was heard; 0 where nobody
-    noted it.
+    vectors: (n, d) float32 of unit length. is_target: (n,) bool, of the target domain (how the machine sounds now)
+    rather than the source domain. group: (n,) int64, the same for vectors of one recording or of windows that overlap:
+    each of them says nothing new beside the others. begin_utc_s, end_utc_s: (n,) float64, when the sound was heard; 0
+    where nobody noted it.
 
     Raises:
         ValueError: shapes or types do not fit, or a value is not finite.

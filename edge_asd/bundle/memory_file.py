@@ -11,8 +11,7 @@ from edge_asd.bundle.plain_npz import Layout, arrays_from_npz, limit_bytes, npz_
 from edge_asd.errors import BundleError
 
 MAX_UTC_S = 1e11
-_MAX_VALUE = 1e6
-_LENGTH_TOLERANCE = 0.01
+_LENGTH_TOLERANCE = 1e-3
 
 
 def npz_from_memories(memories: Sequence[Memory]) -> bytes:
@@ -46,10 +45,12 @@ def memories_from_npz(
     arrays = arrays_from_npz(data, _layout(vector_size, fits), where=where)
     vectors, is_target = arrays["vectors"], arrays["is_target"]
     begin, end = arrays["begin_utc_s"], arrays["end_utc_s"]
-    if encoder.layer == "embedding" and np.any(np.abs(np.linalg.norm(vectors, axis=1) - 1.0) > _LENGTH_TOLERANCE):
-        raise BundleError(f"{where}: vectors holds embeddings that are not of unit length; make the memory again")
-    if np.any(np.abs(vectors) > _MAX_VALUE):
-        raise BundleError(f"{where}: vectors holds values beyond {_MAX_VALUE:g}; make the memory again")
+    length = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    if np.any(np.abs(length - 1.0) > _LENGTH_TOLERANCE):
+        raise BundleError(
+            f"{where}: holds vectors {length.min():.3g} to {length.max():.3g} long; expected unit length; make the "
+            "memory again"
+        )
     if not np.isin(is_target, (0, 1)).all():
         raise BundleError(f"{where}: is_target holds {np.unique(is_target)[:5].tolist()}; expected 0 and 1")
     if np.any((begin < 0.0) | (begin > end) | (end > MAX_UTC_S)):

@@ -229,6 +229,10 @@ def _try_out(engine: Engine, bundle: Bundle) -> None:
             raise UnavailableError(
                 f"its output {name} is {found.dtype} {found.shape}; expected float32 {expected.shape}"
             )
+    size, feature_map = bundle.manifest.feature_map_size, outputs.feature_map
+    if size is not None and (feature_map is None or feature_map.shape != (1, size)):
+        found_shape = "absent" if feature_map is None else f"{feature_map.shape}"
+        raise UnavailableError(f"its output feature_map is {found_shape}; expected (1, {size})")
 
 
 def _reason(error: Exception) -> str:

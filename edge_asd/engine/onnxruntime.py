@@ -36,11 +36,12 @@ class OnnxRuntimeEngine:
         # Threads that spin after each run burn a core between windows for nothing.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._output_names = [tensor.name for tensor in self._session.get_outputs()]  # not all have a feature_map
 
     def infer(self, wave: FloatArray, log_mel: FloatArray) -> EngineOutputs:
         """Outputs, owned by the caller, for wave (B, window_samples) and log_mel (B, n_mels, n_frames), float32."""
-        embedding, cosine = self._session.run(["embedding", "cosine"], {"wave": wave, "log_mel": log_mel})
-        return EngineOutputs(embedding=embedding, cosine=cosine)
+        found = self._session.run(self._output_names, {"wave": wave, "log_mel": log_mel})
+        return EngineOutputs(**dict(zip(self._output_names, found, strict=True)))
 
     def close(self) -> None:
         """Release the network; a second call does nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from types import TracebackType
 from typing import Any
 
@@ -46,19 +47,21 @@ class OpenVinoEngine:
         }
         # Without wave branches the network has no use for the wave, and OpenVINO drops that input.
         self._input_names = frozenset(tensor.any_name for tensor in network.inputs)
+        names = {name for tensor in network.outputs for name in tensor.names}
+        self._output_names = [field.name for field in fields(EngineOutputs) if field.name in names]
         self._request: Any = core.compile_model(network, "CPU", settings).create_infer_request()
 
     def infer(self, wave: FloatArray, log_mel: FloatArray) -> EngineOutputs:
         """Outputs, owned by the caller, for wave (B, window_samples) and log_mel (B, n_mels, n_frames), float32."""
-        embedding, cosine = [], []
+        outputs = []
         for index in range(len(wave)):
             one = slice(index, index + 1)
             window = {"wave": np.ascontiguousarray(wave[one]), "log_mel": np.ascontiguousarray(log_mel[one])}
             used = {name: array for name, array in window.items() if name in self._input_names}
             self._request.infer(used, share_inputs=True)
-            embedding.append(self._request.get_tensor("embedding").data.copy())
-            cosine.append(self._request.get_tensor("cosine").data.copy())
-        return EngineOutputs(embedding=np.concatenate(embedding), cosine=np.concatenate(cosine))
+            found = {name: self._request.get_tensor(name).data.copy() for name in self._output_names}
+            outputs.append(EngineOutputs(**found))
+        return EngineOutputs.joined(outputs)
 
     def close(self) -> None:
         """Release the network; a second call does nothing."""

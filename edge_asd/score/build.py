@@ -14,8 +14,8 @@ from edge_asd.score.search import NearestNeighbours
 MIN_GROUPS = 3
 # A row of the file beside its vector: domain, group and two times.
 _MARK_BYTES = 4 * 8
-# Distances that differ by less than this share of the vectors' length are those of copies.
-_MIN_RELATIVE_STD = 1e-6
+# Distances between vectors of unit length that differ by less are those of copies, but for rounding.
+_MIN_STD = 1e-6
 
 
 def build_memory(heard: Memory, *, k: int = 1, budget_bytes: int | None = None) -> tuple[Memory, KnnFit]:
@@ -74,7 +74,7 @@ def _spread(memory: Memory, heard: Memory, *, is_target: bool, k: int) -> Spread
             f"more recordings, or fewer neighbours than {k}; record more"
         )
     std = float(distances.std(ddof=1))
-    if std <= _MIN_RELATIVE_STD * float(np.linalg.norm(own.vectors, axis=1).max()):
+    if std <= _MIN_STD:
         raise ClipError(
             f"{n_groups} healthy recordings of the {domain} domain are all alike: each lies "
             f"{distances.mean():.3g} from its nearest; expected different recordings; are they copies of one?"
