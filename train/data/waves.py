@@ -59,6 +59,19 @@ class Waves(Sequence[FloatArray]):
         """Some of the clips, with the same samples underneath."""
         return Waves(self._samples, self._starts[clips], self.lengths[clips])
 
+    def pieces(self, n_samples: int) -> tuple[Waves, NDArray[np.int64]]:
+        """Cut every clip into pieces of n_samples end to end, the last one shorter, with the same samples underneath.
+
+        Returns:
+            the pieces, and the clip of each (pieces,).
+        """
+        counts = -(-self.lengths // n_samples)
+        clips = np.repeat(np.arange(len(self), dtype=np.int64), counts)
+        begins = n_samples * (np.arange(len(clips)) - np.repeat(np.cumsum(counts) - counts, counts))
+        return Waves(
+            self._samples, self._starts[clips] + begins, np.minimum(n_samples, self.lengths[clips] - begins)
+        ), clips
+
     def cut(self, clips: NDArray[np.integer], begins: NDArray[np.integer], n_samples: int) -> FloatArray:
         """Cut a window from each of some clips: (B, n_samples) float32. A clip that ends before it does repeats.
 

@@ -1,0 +1,307 @@
+"""Parts of retention: mixing at a ratio, draws, masks, losses and what the encoder's layers are."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that torch's own documents use
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from edge_asd.errors import UsageError
+from edge_asd.types import FeatureSpec
+from train.data import Waves
+from train.network import Network, NetworkSpec
+from train.retain.encoders import (
+    EMBEDDING,
+    FEATURE_MAP,
+    Encoder,
+    NetworkEncoder,
+    PluggedEncoder,
+    open_plugged,
+    register_encoder,
+)
+from train.retain.losses import alignment, mixture_target, naming, scaled, tagging
+from train.retain.mixing import noise_at_snr, refuse_clipping
+from train.retain.mixtures import MixtureBatch, Mixtures
+from train.retain.module import RetainModule
+from train.retain.settings import RetainSettings
+from train.retain.spec_augment import mask_mixture
+
+SPEC = FeatureSpec()
+
+
+def power(wave):
+    return np.mean(np.square(wave, dtype=np.float64), axis=-1)
+
+
+@given(snr_db=st.floats(-40, 60), seed=st.integers(0, 1000))
+def test_noise_is_at_the_ratio(snr_db, seed):
+    """Whatever the levels that the clips came with."""
+    rng = np.random.default_rng(seed)
+    clean, noise = (rng.standard_normal((2, 500)).astype(np.float32) * rng.uniform(0.01, 1) for _ in range(2))
+    found_db = 10.0 * np.log10(power(clean) / power(noise_at_snr(clean, noise, snr_db)))
+    np.testing.assert_allclose(found_db, snr_db, atol=1e-3)
+
+
+def mixtures(lengths=(40, 40, 40, 40, 40), labels=(0, 0, 0, 1, 1), n_noise=7, **changes):
+    rng = np.random.default_rng(0)
+    settings = {"snr_db": (0.0, 0.0), "gain_db": 0.0, "n_samples": 40, "seed": 0, **changes}
+    machines = Waves.from_arrays([np.full(length, 0.01 * (n + 1), np.float32) for n, length in enumerate(lengths)])
+    noise = Waves.from_arrays([rng.standard_normal(40).astype(np.float32) for _ in range(n_noise)])
+    return Mixtures(machines, labels, noise, list(range(n_noise)), **settings)
+
+
+@given(start=st.integers(0, 50), n_noise=st.integers(1, 12))
+def test_noise_is_drawn_without_replacement(start, n_noise):
+    """Every turn of as many draws as there are pieces has each of them once."""
+    tags = mixtures(n_noise=n_noise).__getitems__(range(start * n_noise, (start + 1) * n_noise)).tag
+    assert sorted(tags.tolist()) == list(range(n_noise))
+
+
+def test_classes_are_drawn_alike_and_their_clips_in_turn():
+    """However many clips a class has."""
+    batch = mixtures().__getitems__(range(12))
+    assert np.bincount(batch.machine).tolist() == [6, 6]
+    levels = np.rint(batch.clean[:, 0].numpy() / 0.01).astype(int)  # tells the clip
+    assert np.bincount(levels)[1:].tolist() == [2, 2, 2, 3, 3]
+
+
+def test_a_draw_does_not_depend_on_those_before_it():
+    """So a run that was cut off goes on with the same mixtures."""
+    drawn = mixtures(snr_db=(-5.0, 5.0))
+    whole, later = drawn.__getitems__(range(20)), mixtures(snr_db=(-5.0, 5.0)).__getitems__([17, 3])
+    for one, other in zip(whole, later, strict=True):
+        torch.testing.assert_close(one[[17, 3]], other, rtol=0, atol=0)
+
+
+def test_mixture_is_the_sum_of_its_parts_within_the_range():
+    """At ratios that differ from window to window, the machine at its gain."""
+    batch = mixtures(snr_db=(-5.0, 5.0), gain_db=-20.0).__getitems__(range(50))
+    torch.testing.assert_close(batch.mixture, batch.clean + batch.noise)
+    snr_db = 10.0 * np.log10(power(batch.clean.numpy()) / power(batch.noise.numpy()))
+    assert -5.0 <= snr_db.min() < -3.0
+    assert 3.0 < snr_db.max() <= 5.0
+    np.testing.assert_allclose(batch.clean.max(), 0.005, rtol=1e-6)
+
+
+@given(
+    machine=st.integers(1, 90),
+    piece=st.integers(1, 40),
+    snr_db=st.sampled_from([-10.0, 0.0, 10.0]),
+    seed=st.integers(0, 99),
+)
+def test_what_passes_the_check_never_leaves_full_scale(machine, piece, snr_db, seed):
+    """With the gain that the refusal asks for, whatever is drawn."""
+    rng = np.random.default_rng(seed)
+    waves = [Waves.from_arrays([rng.uniform(-1, 1, n).astype(np.float32)]) for n in (machine, piece)]
+    gain_db = 0.0
+    try:
+        refuse_clipping(*waves, lowest_snr_db=snr_db, gain_db=gain_db, n_samples=40)
+    except UsageError as error:
+        gain_db = float(str(error).split("--gain-db ")[1].split()[0])
+        refuse_clipping(*waves, lowest_snr_db=snr_db, gain_db=gain_db, n_samples=40)
+    drawn = Mixtures(waves[0], [0], waves[1], [0], snr_db=(snr_db, snr_db), gain_db=gain_db, n_samples=40, seed=seed)
+    assert drawn.__getitems__(range(20)).mixture.abs().max() <= 1.0 + 1e-6
+
+
+def test_pieces_cover_every_clip_end_to_end():
+    """The last of a clip is what is left of it."""
+    waves = Waves.from_arrays([np.arange(n, dtype=np.float32) for n in (7, 3, 6)])
+    pieces, clips = waves.pieces(3)
+    assert clips.tolist() == [0, 0, 0, 1, 2, 2]
+    assert [piece.tolist() for piece in pieces] == [[0, 1, 2], [3, 4, 5], [6], [0, 1, 2], [0, 1, 2], [3, 4, 5]]
+
+
+def test_masks_silence_the_wave_where_they_hide_frames():
+    """Bands are hidden in the log-mel alone, and what is masked holds the window's mean."""
+    wave, log_mel = torch.ones(3, SPEC.window_samples), torch.randn(3, SPEC.n_mels, SPEC.n_frames)
+    settings = RetainSettings(time_masks=1, time_mask_frames=30, frequency_masks=0)
+    masked_wave, masked = mask_mixture(wave, log_mel, settings, SPEC, np.random.default_rng(1))
+    assert wave.min() == 1.0
+    hidden = masked != log_mel  # (3, 128, 313)
+    torch.testing.assert_close(masked[hidden], log_mel.mean(dim=(1, 2))[:, None, None].expand_as(masked)[hidden])
+    frames = hidden.any(dim=1)
+    assert 0 < frames.sum() <= 90
+    silent = (masked_wave == 0.0).unfold(1, SPEC.hop_samples, SPEC.hop_samples).all(dim=2)  # (3, 312)
+    assert torch.equal(silent, frames[:, : silent.shape[1]])
+    bands = RetainSettings(time_masks=0, frequency_masks=2, frequency_mask_mels=10)
+    masked_wave, masked = mask_mixture(wave, log_mel, bands, SPEC, np.random.default_rng(1))
+    assert torch.equal(masked_wave, wave)
+    assert 0 < (masked != log_mel).all(dim=2).sum() <= 60
+
+
+def test_no_masks_change_nothing():
+    """With both numbers at 0."""
+    wave, log_mel = torch.randn(2, SPEC.window_samples), torch.randn(2, SPEC.n_mels, SPEC.n_frames)
+    settings = RetainSettings(time_masks=0, frequency_masks=0)
+    found = mask_mixture(wave, log_mel, settings, SPEC, np.random.default_rng(0))
+    assert all(torch.equal(one, other) for one, other in zip(found, (wave, log_mel), strict=True))
+
+
+def test_target_is_the_weighted_mean_of_the_parts():
+    """As the paper has it, without scaling."""
+    clean, noise = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+    torch.testing.assert_close(mixture_target(clean, noise, 0.75, "none"), torch.tensor([[0.75, 0.5]]))
+
+
+@pytest.mark.parametrize("scaling", ["rms", "layer"])
+def test_scaling_makes_the_loss_independent_of_the_level(scaling):
+    """And leaves no difference where the student gives the target's direction."""
+    clean, noise = torch.randn(4, 8), torch.randn(4, 8)
+    target = mixture_target(clean, 5.0 * noise, 0.5, scaling)
+    torch.testing.assert_close(target.square().mean(dim=1), torch.ones(4), rtol=1e-3, atol=1e-3)
+    assert alignment(scaled(3.0 * target, scaling), target) < 1e-6
+    torch.testing.assert_close(target, mixture_target(2.0 * clean, noise, 0.5, scaling), rtol=1e-3, atol=1e-3)
+
+
+def test_tagging_equals_torch_with_two_tags_true():
+    """One of the machines and one of the noises, whose tags follow."""
+    logits = torch.randn(2, 5)
+    truth = torch.tensor([[1.0, 0, 0, 1, 0], [0, 1.0, 0, 0, 1]])
+    found = tagging(logits, torch.tensor([0, 1]), torch.tensor([3, 4]))
+    torch.testing.assert_close(found, F.binary_cross_entropy_with_logits(logits, truth))
+
+
+def small_network(n_classes=2):
+    torch.manual_seed(0)
+    return Network(NetworkSpec(branches=("log_mel",), n_classes=n_classes)).eval()
+
+
+def test_feature_map_keeps_frequency_and_forgets_time():
+    """The backbone's map, averaged over its 20 columns."""
+    encoder = NetworkEncoder(small_network())
+    wave, log_mel = torch.zeros(2, SPEC.window_samples), torch.randn(2, SPEC.n_mels, SPEC.n_frames)
+    with torch.inference_mode():
+        backbone = encoder.network.backbone
+        maps = backbone.blocks(backbone.stem_depthwise(backbone.stem(log_mel[:, None])))
+        found = encoder(wave, log_mel, FEATURE_MAP)
+        assert encoder(wave, log_mel, EMBEDDING).shape == (2, encoder.sizes[EMBEDDING])
+    assert found.shape == (2, encoder.sizes[FEATURE_MAP])
+    torch.testing.assert_close(found.view(2, 128, 8), maps.mean(dim=3))
+
+
+class Levels(nn.Module):
+    """An encoder from elsewhere: a linear layer on the mean of each mel band, with a batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(SPEC.n_mels)
+        self.linear = nn.Linear(SPEC.n_mels, 6)
+
+    def forward(self, _wave, log_mel):
+        return self.linear(self.norm(log_mel.mean(dim=2)))
+
+
+def batch_of(n):
+    torch.manual_seed(1)
+    clean, noise = 0.1 * torch.randn(2, n, SPEC.window_samples)
+    return MixtureBatch(
+        mixture=clean + noise, clean=clean, noise=noise, machine=torch.arange(n) % 2, tag=torch.arange(n) % 3
+    )
+
+
+def module_of(**settings):
+    torch.manual_seed(0)
+    return RetainModule(
+        PluggedEncoder(Levels(), 6), RetainSettings(**settings), n_machines=2, n_tags=3, feature_spec=SPEC
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "terms", "n_logits"),
+    [
+        ({}, {"tagging", "alignment"}, 5),
+        ({"align_weight": 0.0}, {"tagging"}, 5),
+        ({"tag_weight": 0.0}, {"alignment"}, 5),
+        ({"objective": "denoise"}, {"naming"}, 2),
+    ],
+)
+def test_each_loss_can_be_switched_off(settings, terms, n_logits):
+    """And the baseline names machines alone, without a teacher."""
+    module, batch = module_of(**settings), batch_of(4)
+    found = module._losses(batch.mixture, module.log_mel(batch.mixture), batch)
+    assert set(found) == terms
+    assert module.tags.out_features == n_logits
+    assert (module.teacher is not None) == ("alignment" in terms)
+
+
+def test_teacher_stays_as_it_was():
+    """Its weights get no gradient and its batch norm no average, also while the student trains."""
+    module, batch = module_of(), batch_of(4)
+    module.train()
+    before = {name: value.clone() for name, value in module.teacher.state_dict().items()}
+    assert module.student.training
+    assert not module.teacher.training
+    sum(module._losses(batch.mixture, module.log_mel(batch.mixture), batch).values()).backward()
+    assert all(parameter.grad is None for parameter in module.teacher.parameters())
+    assert all(parameter.grad is not None for parameter in module.student.parameters())
+    assert all(torch.equal(before[name], value) for name, value in module.teacher.state_dict().items())
+
+
+def test_weights_scale_their_losses():
+    """Each its own."""
+    batch = batch_of(4)
+    plain, weighted = module_of(), module_of(tag_weight=2.0, align_weight=3.0)
+    one, other = (m._losses(batch.mixture, m.log_mel(batch.mixture), batch) for m in (plain, weighted))
+    torch.testing.assert_close(other["tagging"], 2.0 * one["tagging"])
+    torch.testing.assert_close(other["alignment"], 3.0 * one["alignment"])
+
+
+def test_baseline_loss_ignores_the_noise():
+    """Cross-entropy of the machine alone."""
+    logits = torch.randn(3, 2)
+    torch.testing.assert_close(
+        naming(logits, torch.tensor([0, 1, 1])), F.cross_entropy(logits, torch.tensor([0, 1, 1]))
+    )
+
+
+def test_learning_rate_rises_then_falls():
+    """Straight to its highest at the end of the warm-up, and to the final one at the last step."""
+    settings = RetainSettings(steps=14, warm_up_steps=4, learning_rate=1.0, final_learning_rate=0.1)
+    rates = [settings.learning_rate_at(step) for step in range(15)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rates[9] == pytest.approx(0.55)
+    assert rates[14] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"snr_db": (5.0, -5.0)}, "--snr-db is 5 to -5; expected one number, or the lower one first"),
+        ({"tag_weight": 0.0, "align_weight": 0.0}, "both 0"),
+        ({"clean_share": 1.5}, "--clean-share is 1.5; expected 0 to 1"),
+        ({"align_weight": float("nan")}, "--align-weight is nan"),
+        ({"warm_up_steps": 20, "steps": 20}, "--warm-up-steps is 20; expected fewer"),
+        ({"batch_size": 1}, "--batch-size is 1; expected 2 or more"),
+    ],
+)
+def test_impossible_setting_is_refused(settings, message):
+    """With its option and value."""
+    with pytest.raises(UsageError, match=message):
+        RetainSettings(**settings)
+
+
+def test_unknown_layer_is_refused():
+    """With those that the encoder has."""
+    with pytest.raises(UsageError, match=r"--layer is 'feature_map'; expected one of embedding"):
+        module_of(layer="feature_map")
+
+
+def test_registered_encoder_is_opened_by_its_name():
+    """And hears windows at once, so that another size than the registered one is noticed."""
+    register_encoder("levels-of-test", embedding_size=6, make=lambda _start: Levels())
+    register_encoder("wrong-size-of-test", embedding_size=7, make=lambda _start: Levels())
+    encoder = open_plugged("levels-of-test", None, SPEC)
+    assert isinstance(encoder, Encoder)
+    assert encoder.sizes == {"embedding": 6}
+    with pytest.raises(UsageError, match=r"gives \(2, 6\) for two windows; expected \(2, 7\)"):
+        open_plugged("wrong-size-of-test", None, SPEC)
+    with pytest.raises(UsageError, match=r"--encoder is 'beats'; expected one of tfstgram, levels-of-test"):
+        open_plugged("beats", None, SPEC)
+
+
+def test_name_of_an_encoder_is_taken_once():
+    """That of the device's network is taken from the start."""
+    with pytest.raises(ValueError, match="registered already"):
+        register_encoder("tfstgram", embedding_size=6, make=lambda _start: Levels())

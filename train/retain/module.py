@@ -1,0 +1,114 @@
+"""Batches of mixtures and their parts in, the losses of retention and their optimizer's steps out."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, cast
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from edge_asd.errors import EdgeAsdError, UsageError
+from edge_asd.types import FeatureSpec
+from train.features import LogMel
+from train.retain.encoders import Encoder
+from train.retain.losses import alignment, mixture_target, naming, scaled, tagging
+from train.retain.mixtures import MixtureBatch
+from train.retain.settings import RetainSettings
+from train.retain.spec_augment import mask_mixture
+
+
+class RetainModule(lightning.LightningModule):
+    """Training of one encoder, the student, beside its own frozen copy, the teacher.
+
+    Source: retain-not-denoise (arXiv 2510.25182), and its denoising baseline.
+    """
+
+    def __init__(
+        self, encoder: Encoder, settings: RetainSettings, *, n_machines: int, n_tags: int, feature_spec: FeatureSpec
+    ) -> None:
+        """Take the encoder, which is trained in place; n_tags are those of noise.
+
+        Raises:
+            UsageError: the encoder has no such layer.
+        """
+        super().__init__()
+        if settings.layer not in encoder.sizes:
+            raise UsageError(f"--layer is {settings.layer!r}; expected one of {', '.join(encoder.sizes)}")
+        self.settings = settings
+        self.feature_spec = feature_spec
+        self.n_machines = n_machines
+        self.log_mel = LogMel(feature_spec)
+        self.student = encoder
+        self.teacher = copy.deepcopy(encoder).requires_grad_(requires_grad=False) if settings.aligns else None
+        n_logits = n_machines if settings.objective == "denoise" else n_machines + n_tags
+        self.tags = nn.Linear(encoder.sizes[settings.layer], n_logits)
+
+    def train(self, mode: bool = True) -> RetainModule:
+        """Set the mode of all but the teacher, whose averages stay."""
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.eval()
+        return self
+
+    def training_step(self, batch: MixtureBatch, _batch_index: int) -> Tensor:
+        """Return the loss of a batch, the mixture masked."""
+        rng = np.random.default_rng([self.settings.seed, 6, self.global_step])
+        wave, log_mel = mask_mixture(
+            batch.mixture, self._log_mel_db(batch.mixture), self.settings, self.feature_spec, rng
+        )
+        terms = self._losses(wave, log_mel, batch)
+        loss = torch.stack(list(terms.values())).sum()
+        if not torch.isfinite(loss):
+            raise EdgeAsdError(
+                f"the loss is {float(loss)} in step {self.global_step}; expected a finite number; try a lower "
+                "--learning-rate or --precision 32-true"
+            )
+        for name, term in (*terms.items(), ("loss", loss)):
+            self.log(f"train_{name}", term, on_step=True, on_epoch=False)
+        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], on_step=True, on_epoch=False)
+        return loss
+
+    def validation_step(self, batch: MixtureBatch, _batch_index: int) -> None:
+        """Log the losses of a batch, not masked."""
+        terms = self._losses(batch.mixture, self._log_mel_db(batch.mixture), batch)
+        for name, term in (*terms.items(), ("loss", torch.stack(list(terms.values())).sum())):
+            self.log(f"validation_{name}", term, on_step=False, on_epoch=True, batch_size=len(batch.mixture))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with warm-up and cosine, step by step; what no gradient reaches, as class weights, stays as it is."""
+        settings = self.settings
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
+        schedule = LambdaLR(optimizer, lambda step: settings.learning_rate_at(step) / settings.learning_rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _losses(self, wave: Tensor, log_mel: Tensor, batch: MixtureBatch) -> dict[str, Tensor]:
+        """Weighted terms of the loss by name; their sum is trained."""
+        settings = self.settings
+        student = scaled(self.student(wave, log_mel, settings.layer).float(), settings.scaling)  # (B, size)
+        if settings.objective == "denoise":
+            return {"naming": naming(self.tags(student).float(), batch.machine)}
+        terms: dict[str, Tensor] = {}
+        if settings.tag_weight:
+            loss = tagging(self.tags(student).float(), batch.machine, self.n_machines + batch.tag)
+            terms["tagging"] = settings.tag_weight * loss
+        if self.teacher is not None:
+            terms["alignment"] = settings.align_weight * alignment(student, self._target(batch))
+        return terms
+
+    @torch.no_grad()
+    def _target(self, batch: MixtureBatch) -> Tensor:
+        """The teacher's embeddings of the parts, mixed: (B, size)."""
+        teacher = cast("Encoder", self.teacher)
+        parts = torch.cat((batch.clean, batch.noise))  # (2 B, window_samples)
+        clean, noise = teacher(parts, self._log_mel_db(parts), self.settings.layer).float().chunk(2)
+        return mixture_target(clean, noise, self.settings.clean_share, self.settings.scaling)
+
+    def _log_mel_db(self, wave: Tensor) -> Tensor:
+        with torch.no_grad(), torch.autocast(wave.device.type, enabled=False):  # dB need float32
+            return cast("Tensor", self.log_mel(wave))

@@ -1,0 +1,173 @@
+"""A data folder, a noise folder and settings in, a run folder with the retained encoder and all that led to it out."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from rich.console import Console
+from torch.utils.data import DataLoader
+
+from edge_asd.errors import UnavailableError, UsageError
+from edge_asd.types import FeatureSpec
+from train.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, network_for_device, save_checkpoint
+from train.progress import Progress
+from train.retain.class_weights import classes_of_result, with_mean_embeddings
+from train.retain.encoders import (
+    DEVICE_ENCODER,
+    ENCODER_NAME,
+    NetworkEncoder,
+    PluggedEncoder,
+    open_plugged,
+    save_plugged,
+)
+from train.retain.material import Material, gather
+from train.retain.mixtures import MixtureBatch
+from train.retain.module import RetainModule
+from train.retain.settings import RetainSettings
+from train.run_folder import open_run, write_json, write_start
+from train.windows import EpochDraws, whole_batch
+
+_VALIDATION_BATCHES = 2
+_MEAN_OF = 32
+"""Mixtures that a class weight is the mean embedding of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retained:
+    """What a run left. checkpoint: where a device runs the encoder. metrics: of its last validation."""
+
+    file: Path
+    checkpoint: Checkpoint | None
+    metrics: dict[str, float]
+
+
+def retain(
+    folder: Path,
+    noise_folder: Path,
+    run: Path,
+    settings: RetainSettings,
+    console: Console,
+    *,
+    test_noise: Sequence[Path] = (),
+) -> Retained:
+    """Train an encoder to keep both sounds of a mixture; what the run leaves lies in `run`.
+
+    Args:
+        folder: data folder of the machines.
+        noise_folder: clips of noise and their tags.
+        run: folder that is written.
+        settings: of the run.
+        console: where progress is shown.
+        test_noise: folders of noise that will be tested with, of which none may be trained with.
+
+    Raises:
+        UsageError: the data, the start or the settings cannot be trained on, or `run` holds another run.
+        ClipError: a clip cannot be used.
+        UnavailableError: the device is not there.
+        EdgeAsdError: the run folder cannot be written, or the loss is not finite.
+    """
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise UnavailableError("--device is cuda and torch finds no CUDA device; expected one; use --device cpu")
+    lightning.seed_everything(settings.seed, verbose=False)
+    start, encoder = _open_encoder(settings)
+    spec = start.feature_spec if start is not None else FeatureSpec()
+    material = gather(folder, noise_folder, settings, start=start, test_noise=test_noise, n_samples=spec.window_samples)
+    module = RetainModule(
+        encoder, settings, n_machines=len(material.classes), n_tags=len(material.tags), feature_spec=spec
+    )
+    open_run(run)
+    write_start(run, settings, material.classes, material.split, material.recordings)
+    _write_noise(run / "noise.csv", material)
+    training, validation = _loaders(material, settings)
+    trainer = lightning.Trainer(
+        accelerator="gpu" if settings.device == "cuda" else "cpu",
+        devices=1,
+        precision=settings.precision,
+        max_steps=settings.steps,
+        max_epochs=-1,
+        callbacks=[Progress(console)],
+        logger=[CSVLogger(run, name=None, version=""), TensorBoardLogger(run, name=None, version="tensorboard")],
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, training, validation)
+    if settings.steps % settings.validate_every:  # else the last step ended an epoch, which was validated
+        trainer.validate(module, validation, verbose=False)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "validation" in name}
+    write_json(run / "metrics.json", metrics)
+    return _save(run, module, material, start, metrics)
+
+
+def _open_encoder(settings: RetainSettings) -> tuple[Checkpoint | None, NetworkEncoder | PluggedEncoder]:
+    """The start, where it is a checkpoint of this project, and the encoder with its weights."""
+    if settings.encoder != DEVICE_ENCODER:
+        return None, open_plugged(settings.encoder, settings.start_from, FeatureSpec())
+    if settings.start_from is None:
+        raise UsageError(
+            "--start-from is missing; expected the checkpoint or run folder of python -m train.fit whose encoder is to "
+            "keep mixtures"
+        )
+    start = load_checkpoint(Path(settings.start_from))
+    return start, NetworkEncoder(network_for_device(start))
+
+
+def _loaders(material: Material, settings: RetainSettings) -> tuple[DataLoader[MixtureBatch], DataLoader[MixtureBatch]]:
+    """Training in turns of validate_every steps, and the same few batches for every validation."""
+    size = settings.batch_size
+    loading: dict[str, Any] = {"batch_size": size, "num_workers": 0, "collate_fn": whole_batch}
+    draws = EpochDraws(min(settings.validate_every, settings.steps) * size)
+    return (
+        DataLoader(material.training, sampler=draws, **loading),
+        DataLoader(material.validation, sampler=range(_VALIDATION_BATCHES * size), **loading),
+    )
+
+
+def _write_noise(path: Path, material: Material) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "tag", "side", "group"])
+        writer.writerows(
+            [clip.file, clip.tag, side, clip.group] for side, clips in material.noise.items() for clip in clips
+        )
+
+
+def _save(
+    run: Path, module: RetainModule, material: Material, start: Checkpoint | None, metrics: dict[str, float]
+) -> Retained:
+    settings, encoder = module.settings, module.student
+    if isinstance(encoder, PluggedEncoder):
+        save_plugged(run / ENCODER_NAME, settings.encoder, encoder)
+        return Retained(file=run / ENCODER_NAME, checkpoint=None, metrics=metrics)
+    if start is None or not isinstance(encoder, NetworkEncoder):
+        raise TypeError(f"{type(encoder).__name__} has no start; expected a network of train.fit or a plugged encoder")
+    names = classes_of_result(start.classes, material.classes)
+    n_windows = settings.steps * settings.batch_size
+    network = with_mean_embeddings(
+        encoder.network,
+        material.training,
+        names=names,
+        machines=material.classes,
+        draws_each=min(_MEAN_OF, max(1, n_windows // len(material.classes))),
+        feature_spec=start.feature_spec,
+    )
+    checkpoint = Checkpoint(
+        network=network,
+        spec=network.spec,
+        classes=names,
+        feature_spec=start.feature_spec,
+        training=settings.as_plain(),
+        metrics=metrics,
+        split=material.split,
+    )
+    save_checkpoint(run / CHECKPOINT_NAME, checkpoint)
+    return Retained(file=run / CHECKPOINT_NAME, checkpoint=checkpoint, metrics=metrics)
