@@ -12,7 +12,7 @@ TEST_PACKAGES := espeak-ng faketime g++ mosquitto openssl pulseaudio pulseaudio-
 PYTHON_OLDEST ?= $(shell for python in python3.10 $(PYENV_ROOT)/versions/3.10*/bin/python3.10; do \
   "$$python" -c 'import ensurepip' 2>/dev/null && { echo "$$python"; break; }; done)
 
-.PHONY: help demo test test-oldest test-slow test-gpu check bench package clean
+.PHONY: help demo test test-oldest test-slow test-gpu pycuda-kit check bench package clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
@@ -78,6 +78,10 @@ clean: ## remove .venv and build products
 .venv/.tensorrt-kit: tests/tensorrt_kit/prepare.py | .venv/bin/pip .venv/.system-test
 	@$(BIN)/python tests/tensorrt_kit/prepare.py .venv/tensorrt-kit || echo "tests of TensorRT's bindings will skip" >&2
 	@touch $@
+
+# pycuda for its test without a GPU. Built on request alone: compiling it takes minutes.
+pycuda-kit: .venv/.workstation .venv/.system-test ## pycuda built without a GPU, so that make test runs the engine through it too
+	$(BIN)/python tests/pycuda_kit/prepare.py .venv/pycuda-kit
 
 # Real servers for the tests. Tests whose server is missing skip and say so.
 .venv/.system-test: | .venv/bin/pip

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 from edge_asd.errors import EngineError, UnavailableError
 
+LOG = logging.getLogger(__name__)
+
 LIBRARY = "libcuda.so.1"
 OUT_OF_MEMORY = 2
 NO_DEVICE = 100
+UNKNOWN = 999
+STREAM_NON_BLOCKING = 1
 OLDEST_VERSION = 12_000
 """CUDA that the driver must support: JetPack 6.0 has 12.2, TensorRT 8.6 to 11 on a workstation need 12.0."""
 
@@ -36,7 +42,8 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuDevicePrimaryCtxSetFlags_v2": (_INT, _UINT),
     "cuDevicePrimaryCtxRetain": (_OUT_POINTER, _INT),
     "cuDevicePrimaryCtxRelease_v2": (_INT,),
-    "cuCtxSetCurrent": (_POINTER,),
+    "cuCtxPushCurrent_v2": (_POINTER,),
+    "cuCtxPopCurrent_v2": (_OUT_POINTER,),
     "cuMemGetInfo_v2": (_OUT_SIZE, _OUT_SIZE),
     "cuMemAlloc_v2": (_OUT_ADDRESS, _SIZE),
     "cuMemFree_v2": (_ADDRESS,),
@@ -100,6 +107,18 @@ class Driver:
             return self._calls[name]
         except KeyError:
             raise AttributeError(name) from None
+
+    @contextmanager
+    def current(self, context: int) -> Iterator[None]:
+        """While this is entered, the context is that of the calling thread."""
+        self.cuCtxPushCurrent_v2(context)
+        try:
+            yield
+        finally:
+            try:
+                self.cuCtxPopCurrent_v2(ctypes.c_void_p())
+            except CudaError as error:  # the fault that led here says more
+                LOG.debug("not taken from the thread: %s", error)
 
     def _probe(self) -> None:
         """Ask for a GPU; nothing else of CUDA or TensorRT may be touched before."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,13 +57,13 @@ class LogMelKernels:
         self._spec = spec
         self._advance, self._log_mel = gpu.kernels(cubin, ("advance_rings", "log_mel_db"))
         tables = (hann_window(spec), _twiddles(spec.n_fft), *_sparse_filters(spec))
-        self._tables = [ctypes.c_uint64(gpu.constant(table, "the front end's tables")) for table in tables]
+        self._tables = [np.uint64(gpu.constant(table, "the front end's tables")) for table in tables]
 
     def put(self, buffers: FrontEndBuffers, n_rows: int) -> None:
         """Put one launch for the rings and one for the log-mel of all rows on the GPU's stream."""
         spec = self._spec
         rows, fresh, rings, wave, log_mel, not_finite = (
-            ctypes.c_uint64(address)
+            np.uint64(address)
             for address in (
                 buffers.rows,
                 buffers.fresh,
@@ -75,7 +74,7 @@ class LogMelKernels:
             )
         )
         copy_blocks = -(-spec.window_samples // _COPY_THREADS)
-        max_fresh = ctypes.c_int(buffers.max_fresh)
+        max_fresh = np.int32(buffers.max_fresh)
         self._advance((copy_blocks, n_rows), _COPY_THREADS, rows, fresh, max_fresh, rings, wave, not_finite)
         frame_blocks = -(-spec.n_frames // _FRAMES_PER_BLOCK)
         self._log_mel((frame_blocks, n_rows), spec.n_fft // 8, rows, wave, *self._tables, log_mel, not_finite)

@@ -50,50 +50,59 @@ def open_tensorrt(
         UnavailableError: there is no driver, GPU, TensorRT or NVRTC that serves, or it cannot build the network.
         EngineError: the GPU cannot run it.
     """
-    spec = manifest.feature_spec
     gpu = Gpu()  # probes the driver: without one, TensorRT's objects may end the process
     try:
-        trt = import_tensorrt()
-        logger = make_logger(trt)
-        runtime = trt.Runtime(logger)
-        cubin = log_mel_cubin(spec, gpu.architecture, artifacts, Nvrtc)
-        settings = BuildSettings(precision=precision, batch_sizes=batch_sizes(n_machines))
-        plans = _Plans(
-            trt,
-            logger,
-            model=model,
-            manifest=manifest,
-            settings=settings,
-            device=device_key(trt, gpu),
-            artifacts=artifacts,
-        )
-        engine = _deserialized(trt, runtime, gpu, plans, (*manifest.inputs, *manifest.outputs))
-        sizes = Sizes(
-            n_rows=settings.batch_sizes[-1],
-            n_rings=max(n_machines, settings.batch_sizes[-1]),
-            max_fresh=min(hop_samples, spec.window_samples),
-            n_classes=len(manifest.classes),
-        )
-        memory = Memory(gpu, spec, sizes)
-        return TensorRtEngine(
-            gpu,
-            spec,
-            precision=precision,
-            kernels=LogMelKernels(gpu, spec, cubin),
-            memory=memory,
-            network=Network(
-                trt,
-                runtime,
-                engine,
+        with gpu.current():
+            return _opened(
                 gpu,
-                batch_sizes=settings.batch_sizes,
-                addresses=memory.tensor_addresses(),
-            ),
-            n_rings=sizes.n_rings,
-        )
+                model,
+                manifest,
+                settings=BuildSettings(precision=precision, batch_sizes=batch_sizes(n_machines)),
+                n_machines=n_machines,
+                hop_samples=hop_samples,
+                artifacts=artifacts,
+            )
     except BaseException:
         gpu.close()
         raise
+
+
+def _opened(
+    gpu: Gpu,
+    model: bytes,
+    manifest: Manifest,
+    *,
+    settings: BuildSettings,
+    n_machines: int,
+    hop_samples: int,
+    artifacts: Artifacts | None,
+) -> TensorRtEngine:
+    spec = manifest.feature_spec
+    trt = import_tensorrt()
+    logger = make_logger(trt)
+    runtime = trt.Runtime(logger)
+    cubin = log_mel_cubin(spec, gpu.architecture, artifacts, Nvrtc)
+    plans = _Plans(
+        trt, logger, model=model, manifest=manifest, settings=settings, device=device_key(trt, gpu), artifacts=artifacts
+    )
+    engine = _deserialized(trt, runtime, gpu, plans, (*manifest.inputs, *manifest.outputs))
+    sizes = Sizes(
+        n_rows=settings.batch_sizes[-1],
+        n_rings=max(n_machines, settings.batch_sizes[-1]),
+        max_fresh=min(hop_samples, spec.window_samples),
+        n_classes=len(manifest.classes),
+    )
+    memory = Memory(gpu, spec, sizes)
+    addresses = memory.tensor_addresses()
+    return TensorRtEngine(
+        gpu,
+        spec,
+        precision=settings.precision,
+        kernels=LogMelKernels(gpu, spec, cubin),
+        memory=memory,
+        network=Network(trt, runtime, engine, gpu, batch_sizes=settings.batch_sizes, addresses=addresses),
+        n_rings=sizes.n_rings,
+    )
 
 
 def _deserialized(trt: Any, runtime: Any, gpu: Gpu, plans: _Plans, tensors: Sequence[TensorSpec]) -> Any:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge_asd.bundle import TensorSpec
-from edge_asd.cuda import Gpu
+from edge_asd.cuda import CudaError, Gpu
 from edge_asd.errors import EngineError, UnavailableError
+
+LOG = logging.getLogger(__name__)
 
 
 class ForeignEngineError(UnavailableError):
@@ -104,9 +107,15 @@ class Network:
 
     def close(self) -> None:
         """Release contexts, engine and runtime, in this order."""
-        self._contexts.clear()
-        while self._owners:
-            self._owners.pop()
+        if not self._owners:
+            return
+        try:
+            with self._gpu.current():
+                self._contexts.clear()
+                while self._owners:
+                    self._owners.pop()
+        except CudaError as error:  # after a fault of the GPU; they end with this object
+            LOG.debug("not given back in order: %s", error)
 
 
 def _is_set_up(trt: Any, context: Any, gpu: Gpu, batch_size: int, addresses: Mapping[str, int]) -> bool:

@@ -11,10 +11,11 @@ from types import TracebackType
 import numpy as np
 
 from edge_asd.bundle import Precision
-from edge_asd.cuda import CudaError, FrontEndBuffers, Gpu, LogMelKernels
+from edge_asd.cuda import FrontEndBuffers, Gpu, LogMelKernels
 from edge_asd.engine import Heard, Hop
 from edge_asd.engine.tensorrt.contexts import Network
 from edge_asd.engine.tensorrt.memory import Memory
+from edge_asd.errors import EngineError
 from edge_asd.types import EngineOutputs, FeatureSpec, FloatArray
 
 LOG = logging.getLogger(__name__)
@@ -90,10 +91,10 @@ class TensorRtEngine:
         """
         began_s = time.perf_counter()
         size = min(size for size in self._network.batch_sizes if size >= len(hops))
-        self._gpu.make_current()
-        self._stage(hops, size)
-        self._runs[size]()
-        self._gpu.synchronize()
+        with self._gpu.current():
+            self._stage(hops, size)
+            self._runs[size]()
+            self._gpu.synchronize()
         engine_ms = 1e3 * (time.perf_counter() - began_s)
         memory = self._memory
         return [
@@ -107,27 +108,27 @@ class TensorRtEngine:
 
     def log_mel_db(self, wave: FloatArray) -> FloatArray:
         """What the kernels make of one window (window_samples,): (n_mels, n_frames) in dB."""
-        self._gpu.make_current()
-        self._stage([Hop(stream=WaveStream(), wave=wave, fresh_samples=wave.size)], 1)
-        self._memory.put_upload(1)
-        self._kernels.put(self._front_end, 1)
-        self._gpu.download(self._memory.one_log_mel, self._memory.log_mel)
-        self._gpu.synchronize()
+        with self._gpu.current():
+            self._stage([Hop(stream=WaveStream(), wave=wave, fresh_samples=wave.size)], 1)
+            self._memory.put_upload(1)
+            self._kernels.put(self._front_end, 1)
+            self._gpu.download(self._memory.one_log_mel, self._memory.log_mel)
+            self._gpu.synchronize()
         return self._memory.one_log_mel.copy()
 
     def infer(self, wave: FloatArray, log_mel: FloatArray) -> EngineOutputs:
         """Outputs, owned by the caller, for wave (B, window_samples) and log_mel (B, n_mels, n_frames), float32."""
-        self._gpu.make_current()
         memory = self._memory
         embedding, cosine = [], []
         for one_wave, one_log_mel in zip(wave, log_mel, strict=True):
             memory.windows[0] = one_wave
             memory.one_log_mel[:] = one_log_mel
-            self._gpu.upload(memory.wave, memory.windows[0])
-            self._gpu.upload(memory.log_mel, memory.one_log_mel)
-            self._network.put(1)
-            memory.put_download()
-            self._gpu.synchronize()
+            with self._gpu.current():
+                self._gpu.upload(memory.wave, memory.windows[0])
+                self._gpu.upload(memory.log_mel, memory.one_log_mel)
+                self._network.put(1)
+                memory.put_download()
+                self._gpu.synchronize()
             outputs = self._outputs(0)
             embedding.append(outputs.embedding)
             cosine.append(outputs.cosine)
@@ -161,7 +162,7 @@ class TensorRtEngine:
         self._gpu.synchronize()
         try:
             return self._gpu.captured(put_all)
-        except CudaError as error:
+        except EngineError as error:
             LOG.warning("batches of %d run without a CUDA graph, a little slower: %s", size, error)
             return put_all
 

@@ -51,6 +51,14 @@ class FakeCuda:
     def run_threads_backwards(self, yes: bool) -> None:
         self.library.fake_backwards(yes)
 
+    def n_retained(self) -> int:
+        """How often the primary context is held."""
+        return int(self.library.fake_retained())
+
+    def n_current(self) -> int:
+        """Contexts on this thread's stack."""
+        return int(self.library.fake_contexts())
+
     def n_allocations(self) -> int:
         return int(self.library.fake_allocations())
 
@@ -83,6 +91,7 @@ def make_fake_cuda(build_fake_libcuda, tmp_path, monkeypatch):
         path = tmp_path / f"libcuda-{len(list(tmp_path.glob('libcuda-*')))}.so"
         shutil.copy(build_fake_libcuda(spec), path)  # a file of its own has state of its own
         monkeypatch.setattr(driver, "LIBRARY", str(path))
+        monkeypatch.setitem(sys.modules, "pycuda", None)  # an installed one would look for a real libcuda
         return FakeCuda(path)
 
     return make

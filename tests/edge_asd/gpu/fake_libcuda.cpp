@@ -27,6 +27,8 @@ static size_t free_bytes = size_t(8) << 30;
 static int driver_version = 12060;
 static int devices = 1;
 static bool backwards = false;
+static int retained = 0;
+static thread_local std::vector<void*> contexts;
 static const char kRings = 0, kLogMel = 0;
 
 #define CALL(name)                                    \
@@ -36,6 +38,11 @@ static const char kRings = 0, kLogMel = 0;
         failures.erase(found);                        \
         return code;                                  \
     }
+
+// Calls that need a context on the calling thread.
+#define CONTEXT_CALL(name)                  \
+    CALL(name)                              \
+    if (contexts.empty()) return 201;  // CUDA_ERROR_INVALID_CONTEXT
 
 static void put(Stream* stream, Work work) { (stream->capturing ? stream->captured : stream->queue).push_back(work); }
 
@@ -47,6 +54,20 @@ static int allocate(uintptr_t* address, size_t bytes) {
     *address = reinterpret_cast<uintptr_t>(memory);
     allocations[*address] = bytes;
     return 0;
+}
+
+// Addresses of a kernel's arguments that came in one buffer, each aligned to its size.
+static std::vector<void*> unpack(void** extra, const std::vector<size_t>& sizes) {
+    std::vector<void*> addresses;
+    if (!extra) return addresses;
+    size_t at = 0;  // extra: 1, the buffer, 2, the address of its size, 0
+    for (const size_t size : sizes) {
+        at = (at + size - 1) / size * size;
+        addresses.push_back(static_cast<char*>(extra[1]) + at);
+        at += size;
+    }
+    if (at != *static_cast<size_t*>(extra[3])) std::abort();
+    return addresses;
 }
 
 static int release(uintptr_t address) {
@@ -67,6 +88,8 @@ void fake_free_bytes(size_t bytes) { free_bytes = bytes; }
 void fake_driver_version(int version) { driver_version = version; }
 void fake_devices(int count) { devices = count; }
 void fake_backwards(int yes) { backwards = yes; }
+int fake_retained() { return retained; }
+int fake_contexts() { return int(contexts.size()); }
 size_t fake_allocations() { return allocations.size(); }
 // Any other work for the stream, as TensorRT puts there.
 void fake_put(Stream* stream, void (*work)(int), int argument) {
@@ -76,6 +99,7 @@ void fake_put(Stream* stream, void (*work)(int), int argument) {
 int cuInit(unsigned) { CALL(cuInit) return devices ? 0 : 100; }  // CUDA_ERROR_NO_DEVICE
 int cuDriverGetVersion(int* version) { CALL(cuDriverGetVersion) *version = driver_version; return 0; }
 int cuDeviceGet(int* device, int ordinal) { CALL(cuDeviceGet) *device = ordinal; return ordinal < devices ? 0 : 101; }
+int cuDeviceGetCount(int* count) { CALL(cuDeviceGetCount) *count = devices; return 0; }
 int cuDeviceGetName(char* name, int size, int) { CALL(cuDeviceGetName) std::snprintf(name, size, "Fake Orin"); return 0; }
 int cuDeviceGetAttribute(int* value, int attribute, int) {
     CALL(cuDeviceGetAttribute)
@@ -83,80 +107,110 @@ int cuDeviceGetAttribute(int* value, int attribute, int) {
     return 0;
 }
 int cuDevicePrimaryCtxSetFlags_v2(int, unsigned) { CALL(cuDevicePrimaryCtxSetFlags_v2) return 0; }
-int cuDevicePrimaryCtxRetain(void** context, int) { CALL(cuDevicePrimaryCtxRetain) *context = &devices; return 0; }
-int cuDevicePrimaryCtxRelease_v2(int) { CALL(cuDevicePrimaryCtxRelease_v2) return 0; }
-int cuCtxSetCurrent(void*) { CALL(cuCtxSetCurrent) return 0; }
+int cuDevicePrimaryCtxRetain(void** context, int) {
+    CALL(cuDevicePrimaryCtxRetain)
+    *context = &devices;
+    ++retained;
+    return 0;
+}
+int cuDevicePrimaryCtxRelease_v2(int) {
+    CALL(cuDevicePrimaryCtxRelease_v2)
+    if (!retained) return 201;
+    --retained;
+    return 0;
+}
+int cuCtxPushCurrent_v2(void* context) {
+    CALL(cuCtxPushCurrent_v2)
+    if (context != &devices || !retained) return 201;  // CUDA_ERROR_INVALID_CONTEXT
+    contexts.push_back(context);
+    return 0;
+}
+int cuCtxPopCurrent_v2(void** context) {
+    CALL(cuCtxPopCurrent_v2)
+    if (contexts.empty()) return 201;
+    *context = contexts.back();
+    contexts.pop_back();
+    return 0;
+}
 int cuMemGetInfo_v2(size_t* free, size_t* total) {
-    CALL(cuMemGetInfo_v2)
+    CONTEXT_CALL(cuMemGetInfo_v2)
     *free = free_bytes;
     *total = size_t(8) << 30;
     return 0;
 }
-int cuMemAlloc_v2(uintptr_t* address, size_t bytes) { CALL(cuMemAlloc_v2) return allocate(address, bytes); }
-int cuMemFree_v2(uintptr_t address) { CALL(cuMemFree_v2) return release(address); }
-int cuMemHostAlloc(uintptr_t* address, size_t bytes, unsigned) { CALL(cuMemHostAlloc) return allocate(address, bytes); }
-int cuMemFreeHost(uintptr_t address) { CALL(cuMemFreeHost) return release(address); }
+int cuMemAlloc_v2(uintptr_t* address, size_t bytes) { CONTEXT_CALL(cuMemAlloc_v2) return allocate(address, bytes); }
+int cuMemFree_v2(uintptr_t address) { CONTEXT_CALL(cuMemFree_v2) return release(address); }
+int cuMemHostAlloc(uintptr_t* address, size_t bytes, unsigned) { CONTEXT_CALL(cuMemHostAlloc) return allocate(address, bytes); }
+int cuMemFreeHost(uintptr_t address) { CONTEXT_CALL(cuMemFreeHost) return release(address); }
 int cuMemsetD8Async(uintptr_t address, unsigned char value, size_t bytes, Stream* stream) {
-    CALL(cuMemsetD8Async)
+    CONTEXT_CALL(cuMemsetD8Async)
     put(stream, [=] { std::memset(reinterpret_cast<void*>(address), value, bytes); });
     return 0;
 }
 int cuMemcpyHtoDAsync_v2(uintptr_t to, const void* from, size_t bytes, Stream* stream) {
-    CALL(cuMemcpyHtoDAsync_v2)
+    CONTEXT_CALL(cuMemcpyHtoDAsync_v2)
     put(stream, [=] { std::memcpy(reinterpret_cast<void*>(to), from, bytes); });
     return 0;
 }
 int cuMemcpyDtoHAsync_v2(void* to, uintptr_t from, size_t bytes, Stream* stream) {
-    CALL(cuMemcpyDtoHAsync_v2)
+    CONTEXT_CALL(cuMemcpyDtoHAsync_v2)
     put(stream, [=] { std::memcpy(to, reinterpret_cast<void*>(from), bytes); });
     return 0;
 }
-int cuStreamCreate(Stream** stream, unsigned) { CALL(cuStreamCreate) *stream = new Stream; return 0; }
-int cuStreamDestroy_v2(Stream* stream) { CALL(cuStreamDestroy_v2) delete stream; return 0; }
+int cuStreamCreate(Stream** stream, unsigned) { CONTEXT_CALL(cuStreamCreate) *stream = new Stream; return 0; }
+int cuStreamDestroy_v2(Stream* stream) { CONTEXT_CALL(cuStreamDestroy_v2) delete stream; return 0; }
 int cuStreamSynchronize(Stream* stream) {
-    CALL(cuStreamSynchronize)
+    CONTEXT_CALL(cuStreamSynchronize)
     if (stream->capturing) return 900;  // CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
     for (auto& work : stream->queue) work();
     stream->queue.clear();
     return 0;
 }
 int cuStreamBeginCapture_v2(Stream* stream, int) {
-    CALL(cuStreamBeginCapture_v2)
+    CONTEXT_CALL(cuStreamBeginCapture_v2)
     stream->capturing = true;
     stream->captured.clear();
     return 0;
 }
 int cuStreamEndCapture(Stream* stream, Graph** graph) {
-    CALL(cuStreamEndCapture)
+    CONTEXT_CALL(cuStreamEndCapture)
     stream->capturing = false;
     *graph = new Graph(stream->captured);
     return 0;
 }
 int cuGraphInstantiateWithFlags(Graph** executable, Graph* graph, unsigned long long) {
-    CALL(cuGraphInstantiateWithFlags)
+    CONTEXT_CALL(cuGraphInstantiateWithFlags)
     *executable = new Graph(*graph);
     return 0;
 }
 int cuGraphDestroy(Graph* graph) { CALL(cuGraphDestroy) delete graph; return 0; }
-int cuGraphExecDestroy(Graph* graph) { CALL(cuGraphExecDestroy) delete graph; return 0; }
+int cuGraphExecDestroy(Graph* graph) { CONTEXT_CALL(cuGraphExecDestroy) delete graph; return 0; }
 int cuGraphLaunch(Graph* graph, Stream* stream) {
-    CALL(cuGraphLaunch)
+    CONTEXT_CALL(cuGraphLaunch)
     stream->queue.insert(stream->queue.end(), graph->begin(), graph->end());
     return 0;
 }
-int cuModuleLoadData(void** module, const void*) { CALL(cuModuleLoadData) *module = &devices; return 0; }
-int cuModuleUnload(void*) { CALL(cuModuleUnload) return 0; }
+int cuModuleLoadData(void** module, const void*) { CONTEXT_CALL(cuModuleLoadData) *module = &devices; return 0; }
+int cuModuleLoadDataEx(void** module, const void*, unsigned, void*, void*) {
+    CONTEXT_CALL(cuModuleLoadDataEx)
+    *module = &devices;
+    return 0;
+}
+int cuFuncSetBlockShape(const void*, int, int, int) { CONTEXT_CALL(cuFuncSetBlockShape) return 0; }
+int cuModuleUnload(void*) { CONTEXT_CALL(cuModuleUnload) return 0; }
 int cuModuleGetFunction(const void** function, void*, const char* name) {
-    CALL(cuModuleGetFunction)
+    CONTEXT_CALL(cuModuleGetFunction)
     *function = nullptr;
     if (!std::strcmp(name, "advance_rings")) *function = &kRings;
     if (!std::strcmp(name, "log_mel_db")) *function = &kLogMel;
     return *function ? 0 : 500;  // CUDA_ERROR_NOT_FOUND
 }
 int cuLaunchKernel(const void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                   unsigned, Stream* stream, void** p, void**) {
-    CALL(cuLaunchKernel)
+                   unsigned, Stream* stream, void** arguments, void** extra) {
+    CONTEXT_CALL(cuLaunchKernel)
     const dim3 grid{gx, gy, gz}, block{bx, by, bz};
+    const auto unpacked = function == &kRings ? unpack(extra, {8, 8, 4, 8, 8, 8}) : unpack(extra, std::vector<size_t>(9, 8));
+    void* const* const p = arguments ? arguments : unpacked.data();
     if (function == &kRings) {
         auto rows = *(const Row**)p[0];
         auto fresh = *(const float**)p[1];

@@ -3,6 +3,7 @@
 import ctypes
 import shutil
 import subprocess
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -28,6 +29,8 @@ class Bench:
     def __init__(self, spec: FeatureSpec, n_rows: int, max_fresh: int = 1) -> None:
         self.spec, self.n_rows = spec, n_rows
         self.gpu = Gpu()
+        self.current = ExitStack()  # until this object's end
+        self.current.enter_context(self.gpu.current())
         self.kernels = LogMelKernels(self.gpu, spec, b"")
         self.arrays, addresses = {}, {}
         for name, shape, dtype in (

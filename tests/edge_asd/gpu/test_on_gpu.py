@@ -166,7 +166,7 @@ def test_memory_stays_flat(open_engine, windows) -> None:
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
 
-    with engine, Gpu() as gpu:
+    with engine, Gpu() as gpu, gpu.current():
         stream = engine.stream()
         for window in clip:
             hear(engine, stream, window)

@@ -105,12 +105,12 @@ def test_hop_is_one_replay_and_one_wait(engine, fake_cuda, make_hand_bundle) -> 
     stream = engine.stream()
     fake_cuda.forget_calls()
     heard(engine, [(stream, first)])
-    replay = ["cuCtxSetCurrent", "cuGraphLaunch", "cuStreamSynchronize"]
-    assert fake_cuda.calls() == ["cuCtxSetCurrent", "cuMemcpyHtoDAsync_v2", *replay[1:]]
+    replay = ["cuCtxPushCurrent_v2", "cuGraphLaunch", "cuStreamSynchronize", "cuCtxPopCurrent_v2"]
+    assert fake_cuda.calls() == [replay[0], "cuMemcpyHtoDAsync_v2", *replay[1:]]
     fake_cuda.forget_calls()
     heard(engine, [(stream, second)])
     heard(engine, [(stream, third), (engine.stream(), first)])
-    assert fake_cuda.calls() == [*replay, "cuCtxSetCurrent", "cuMemcpyHtoDAsync_v2", *replay[1:]]
+    assert fake_cuda.calls() == [*replay, replay[0], "cuMemcpyHtoDAsync_v2", *replay[1:]]
 
 
 def test_recording_holds_upload_front_end_and_download(fake_cuda, make_hand_bundle) -> None:
@@ -124,7 +124,7 @@ def test_recording_holds_upload_front_end_and_download(fake_cuda, make_hand_bund
 
 
 def test_all_memory_is_taken_at_the_start_and_given_back(fake_cuda, make_hand_bundle) -> None:
-    """Hearing allocates nothing; closing, twice even, leaves nothing behind."""
+    """Hearing allocates nothing; closing, twice even, leaves nothing behind, and no context on the thread."""
     bundle = make_hand_bundle()
     engine = open_engine(bundle, prefer=["tensorrt"], precision="int8", workload=WORKLOAD)
     n_allocations = fake_cuda.n_allocations()
@@ -134,9 +134,10 @@ def test_all_memory_is_taken_at_the_start_and_given_back(fake_cuda, make_hand_bu
         for window in windows(noise(6_000, seed), bundle.manifest.feature_spec):
             heard(engine, [(stream, window)])
     assert fake_cuda.n_allocations() == n_allocations
+    assert (fake_cuda.n_retained(), fake_cuda.n_current()) == (1, 0)
     engine.close()
     engine.close()
-    assert fake_cuda.n_allocations() == 0
+    assert (fake_cuda.n_allocations(), fake_cuda.n_retained(), fake_cuda.n_current()) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("sample", [math.nan, math.inf, 1e30])
