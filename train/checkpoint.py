@@ -17,6 +17,7 @@ from edge_asd.types import FeatureSpec
 from train.data.split import Split
 from train.models import AnyNetwork, AnySpec, network_of, plain_from_spec, spec_from_plain
 from train.network import Network
+from train.whole_file import save_whole
 
 CHECKPOINT_NAME = "checkpoint.pt"
 _FORMAT = "edge_asd checkpoint"
@@ -61,15 +62,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "split": {side: list(files) for side, files in dataclasses.asdict(checkpoint.split).items()},
         "state": {name: value.detach().cpu() for name, value in checkpoint.network.state_dict().items()},
     }
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        torch.save(content, temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports an unwritable file as RuntimeError
-        temporary.unlink(missing_ok=True)
-        raise EdgeAsdError(
-            f"{path}: the checkpoint cannot be written: {error}; give a folder that is writable"
-        ) from error
+    save_whole(path, content)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import lightning
@@ -16,6 +17,7 @@ from train.features import LogMel
 from train.losses import arcmix, noisy_arcmix, noisy_supcon
 from train.models import AnySpec, network_of
 from train.network import Network
+from train.processes import Processes, gather_rows
 from train.settings import TrainingSettings
 
 _CLASS_MEAN_STEP = 0.1
@@ -25,15 +27,19 @@ _CLASS_MEAN_STEP = 0.1
 class TrainingModule(lightning.LightningModule):
     """Training of one network, in one stage or two, mixed or not.
 
+    Each of several processes takes its rows of a batch; losses and mixture are those of the whole batch.
+
     Source: TFSTgram OS-SCL; rivals as train/presets.py says.
     """
 
-    def __init__(self, spec: AnySpec, settings: TrainingSettings) -> None:
+    def __init__(self, spec: AnySpec, settings: TrainingSettings, processes: Processes | None = None) -> None:
         super().__init__()
         self.settings = settings
         self.log_mel = LogMel()
         self.network = network_of(spec)
-        self._mix_rng = np.random.default_rng([settings.seed, 2])
+        self._processes = processes or Processes()
+        self._sums: dict[str, Tensor] = {}  # of each term of the loss, over the steps of this epoch
+        self._n_summed = 0
 
     @property
     def in_contrastive_stage(self) -> bool:
@@ -49,19 +55,38 @@ class TrainingModule(lightning.LightningModule):
         """Return the loss of the batch, mixed where wanted with a permutation of itself: waves and dB log-mels."""
         wave, label_a = batch  # (B, samples), (B,)
         log_mel = self._log_mel_db(wave)  # (B, 128, 313)
+        label_a = gather_rows(label_a)  # (all,), of all processes, as the losses are
         label_b, lam = label_a, 1.0
-        if self.settings.mixup_alpha is not None:
-            lam = float(self._mix_rng.beta(self.settings.mixup_alpha, self.settings.mixup_alpha))
-            permutation = torch.from_numpy(self._mix_rng.permutation(len(wave))).to(wave.device)
-            wave = lam * wave + (1.0 - lam) * wave[permutation]
-            log_mel = lam * log_mel + (1.0 - lam) * log_mel[permutation]
+        alpha = self.settings.mixup_alpha
+        if alpha is not None:
+            lam, permutation = self._draw_mixture(alpha, len(label_a), wave.device)
+            partners = permutation[self._processes.rows(len(label_a))]
+            wave = torch.lerp(gather_rows(wave)[partners], wave, lam)
+            log_mel = torch.lerp(gather_rows(log_mel)[partners], log_mel, lam)
             label_b = label_a[permutation]
         terms = self._losses(wave, log_mel, label_a, label_b, lam)
         loss = torch.stack(list(terms.values())).sum()
         for name, term in (*terms.items(), ("loss", loss)):
-            self.log(f"train_{name}", term, on_step=False, on_epoch=True, batch_size=len(wave))
-        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], on_step=False, on_epoch=True)
+            self._sums[name] = self._sums[name] + term.detach() if name in self._sums else term.detach()
+        self._n_summed += 1
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the means of the epoch."""
+        for name, total in self._sums.items():
+            self.log(f"train_{name}", total / self._n_summed)
+        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+        self._sums, self._n_summed = {}, 0
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the sums of the epoch so far, which a run that goes on from its middle needs for its means."""
+        checkpoint["epoch_sums"] = {name: total.cpu() for name, total in self._sums.items()}
+        checkpoint["epoch_steps"] = self._n_summed
+
+    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._sums = {name: total.to(self.device) for name, total in checkpoint["epoch_sums"].items()}
+        self._n_summed = checkpoint["epoch_steps"]
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _batch_index: int) -> None:
         """Log the loss of the batch unmixed."""
@@ -77,18 +102,25 @@ class TrainingModule(lightning.LightningModule):
         schedule = LambdaLR(optimizer, lambda epoch: settings.learning_rate_at(epoch) / settings.learning_rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
+    def _draw_mixture(self, alpha: float, n_rows: int, device: torch.device) -> tuple[float, Tensor]:
+        """Mixing factor and permutation (n_rows,) of this step, whatever was drawn before it."""
+        rng = np.random.default_rng([self.settings.seed, 3, self.global_step])
+        return float(rng.beta(alpha, alpha)), torch.from_numpy(rng.permutation(n_rows)).to(device)
+
     def _log_mel_db(self, wave: Tensor) -> Tensor:
         with torch.no_grad(), torch.autocast(wave.device.type, enabled=False):  # dB need float32
             return cast("Tensor", self.log_mel(wave))
 
     def _losses(self, wave: Tensor, log_mel: Tensor, label_a: Tensor, label_b: Tensor, lam: float) -> dict[str, Tensor]:
-        """Terms of the loss by name; their sum is trained."""
+        """Terms of the loss by name; their sum is trained. The labels are those of all processes."""
         if not isinstance(self.network, Network):  # a baseline trains what it scores, on unmixed windows
             return {"error": self.network(log_mel, label_a).mean()}
         loss = "supcon" if self.in_contrastive_stage else self.settings.loss
         spec = self.network.spec
         embedding, cosine = self.network(wave, log_mel)
         embedding, cosine = embedding.float(), cosine.float()
+        if self.training:  # every process validates with all clips
+            embedding, cosine = gather_rows(embedding), gather_rows(cosine)
         terms: dict[str, Tensor] = {}
         if loss == "arcface":
             terms["arcface"] = arcmix(cosine, label_a, label_b, lam, margin=spec.margin, scale=spec.scale)

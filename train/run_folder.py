@@ -8,28 +8,53 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from edge_asd.errors import EdgeAsdError, UsageError
 from train.checkpoint import CHECKPOINT_NAME
 from train.data import Recording, Split
-from train.settings import TrainingSettings
+
+
+class RunSettings(Protocol):
+    """Settings of a run of any kind."""
+
+    @property
+    def seed(self) -> int:
+        """Of all chance."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """That trains: cpu or cuda."""
+        ...
+
+    def as_plain(self) -> dict[str, Any]:
+        """Every setting by its name, for files."""
+        ...
+
 
 _PACKAGES = ("torch", "lightning", "numpy", "soxr", "soundfile")
 
 
-def open_run(run: Path) -> None:
+METRICS_NAME = "metrics.json"
+"""Written when a run ends."""
+
+
+def open_run(run: Path, *, over_unfinished: bool = False) -> None:
     """Make the folder of a run.
+
+    over_unfinished: a checkpoint of a run that was cut off before it kept its state is no obstacle.
 
     Raises:
         UsageError: it holds a run already, or cannot be written.
     """
-    if (run / CHECKPOINT_NAME).exists():
+    if (run / CHECKPOINT_NAME).exists() and not over_unfinished:
         raise UsageError(f"{run}: holds a run already; expected a new or empty folder; give another --out or remove it")
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -41,7 +66,7 @@ def open_run(run: Path) -> None:
 
 
 def write_start(
-    run: Path, settings: TrainingSettings, classes: Sequence[str], split: Split, recordings: Sequence[Recording]
+    run: Path, settings: RunSettings, classes: Sequence[str], split: Split, recordings: Sequence[Recording]
 ) -> None:
     """Write settings.json, environment.json, classes.json and split.csv.
 
@@ -60,6 +85,21 @@ def write_start(
                 writer.writerow([name, by_file[name].class_name, side, by_file[name].group])
 
 
+@contextmanager
+def telling_of_a_full_disk(run: Path) -> Iterator[None]:
+    """Say of a failure to write, wherever it comes from, which run it ended and what to do.
+
+    Raises:
+        EdgeAsdError: in place of the OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise EdgeAsdError(
+            f"{run}: the run cannot be written: {error}; what it saved last is whole; free the disk and give --resume"
+        ) from error
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write a file of JSON.
 
@@ -74,7 +114,7 @@ def write_json(path: Path, content: Any) -> None:
         ) from error
 
 
-def environment(settings: TrainingSettings) -> dict[str, Any]:
+def environment(settings: RunSettings) -> dict[str, Any]:
     """What a run depends on beside its settings and data."""
     return {
         "git": _git_state(),

@@ -105,19 +105,34 @@ class TrainingWindows(Dataset[Batch]):
 
 
 class EpochDraws(Sampler[int]):
-    """Numbers of the draws of one epoch after the other, never the same twice."""
+    """Numbers of the draws of an epoch, never the same in two epochs; Lightning sets the epoch.
 
-    def __init__(self, n_draws: int) -> None:
+    batch_size and rows: where several processes share a batch, of each batch the rows of this one.
+    """
+
+    def __init__(self, n_draws: int, *, batch_size: int = 1, rows: slice = slice(None)) -> None:
         self._n_draws = n_draws
-        self._next = 0
+        self._batch_size = batch_size
+        self._rows = range(batch_size)[rows]
+        self._epoch = 0
+        self._n_skipped = 0
 
     def __len__(self) -> int:
-        return self._n_draws
+        return self._n_draws // self._batch_size * len(self._rows)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to an epoch, counted from 0."""
+        self._epoch = epoch
+
+    def skip(self, n_batches: int) -> None:
+        """Leave out the first batches of the next epoch: a run that was cut off has had them."""
+        self._n_skipped = n_batches
 
     def __iter__(self) -> Iterator[int]:
-        start = self._next
-        self._next += self._n_draws
-        return iter(range(start, start + self._n_draws))
+        first, self._n_skipped = self._n_skipped, 0
+        for batch in range(first, self._n_draws // self._batch_size):
+            start = self._epoch * self._n_draws + batch * self._batch_size
+            yield from (start + row for row in self._rows)
 
 
 class FirstWindows(Dataset[Batch]):

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train.augment import alter_window, draw_window
+from train.processes import Processes
 from train.settings import AugmentSettings
 from train.windows import EpochDraws, TrainingWindows, network_classes, validation_windows
 
@@ -99,7 +100,27 @@ def test_every_turn_goes_through_all_recordings():
 def test_epochs_never_repeat_a_draw():
     """The numbers go on from epoch to epoch."""
     draws = EpochDraws(4)
-    assert [list(draws), list(draws)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    first = list(draws)
+    draws.set_epoch(1)
+    assert [first, list(draws)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+@given(
+    epoch=st.integers(0, 3), n_batches=st.integers(1, 5), count=st.sampled_from([1, 2, 4]), skipped=st.integers(0, 4)
+)
+def test_processes_share_the_draws_of_each_batch(epoch, n_batches, count, skipped):
+    """Each has its rows in order, none is drawn twice, and batches that were had are left out once."""
+    shares = []
+    for rank in range(count):
+        rows = Processes(rank=rank, count=count).rows(8)
+        draws = EpochDraws(8 * n_batches, batch_size=8, rows=rows)
+        assert len(draws) == 8 * n_batches // count
+        draws.set_epoch(epoch)
+        draws.skip(skipped)
+        shares.append(np.array(list(draws)).reshape(-1, 8 // count))
+        assert len(list(draws)) == len(draws)
+    together = np.concatenate(shares, axis=1).flatten().tolist()
+    assert together == list(range(8 * (epoch * n_batches + skipped), 8 * (epoch + 1) * n_batches))
 
 
 def test_altered_classes_stand_behind_their_classes():

@@ -1,0 +1,89 @@
+"""A run folder and what its run depends on in, the state that it goes on from, or that it begins, out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edge_asd.errors import UsageError
+from train.beginning import Beginning
+from train.checkpoint import load_checkpoint
+from train.data.folder import stat_of
+from train.data.prepared import is_prepared, read_index
+from train.keep_state import STATE_NAME, State, read_state
+from train.processes import Processes
+from train.run_folder import METRICS_NAME, open_run
+
+
+def identity_of(folder: Path, beginning: Beginning) -> dict[str, Any]:
+    """By name, all that a run must not be resumed without: settings, split, sound, processes."""
+    split = dataclasses.asdict(beginning.split)
+    files = sorted({*beginning.split.train, *beginning.split.validation})
+    if is_prepared(folder):
+        clips = read_index(folder).clips  # samples stand by their content
+        sound: list[Any] = [(file, clips[file].start, clips[file].n_samples) for file in files]
+    else:
+        sound = [(file, *stat_of(folder / file)) for file in files]
+    return {
+        "settings": beginning.module.settings.as_plain(),
+        "classes": list(beginning.classes),
+        "split": _digest(split),
+        "sound": _digest(sound),
+        "processes": beginning.processes.count,
+    }
+
+
+def _digest(content: Any) -> str:
+    return hashlib.blake2b(repr(content).encode(), digest_size=16).hexdigest()
+
+
+def has_ended(run: Path) -> bool:
+    """Whether the run in this folder came to its end."""
+    return (run / METRICS_NAME).is_file() and not (run / STATE_NAME).exists()
+
+
+def open_or_resume(run: Path, identity: Mapping[str, Any], processes: Processes, *, resume: bool) -> State | None:
+    """Open the folder of a run; returns the state to go on from, None where there is none.
+
+    Raises:
+        UsageError: the folder holds a run and resume is not wanted, or another run than this, or cannot be written.
+    """
+    state = read_state(run)
+    if not resume:
+        if state is not None:
+            raise UsageError(
+                f"{run}: holds a run that was cut off after step {state.n_steps}; expected a new or empty folder; give "
+                "--resume to go on with it, another --out, or remove it"
+            )
+        if processes.rank == 0:
+            open_run(run)
+        return None
+    if state is not None:
+        _check_same(run, state.identity, identity)
+    elif has_ended(run):
+        _check_same(run, {"settings": dict(load_checkpoint(run).training)}, identity)
+    elif processes.rank == 0:
+        open_run(run, over_unfinished=True)
+    return state
+
+
+def _check_same(run: Path, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    changed = [name for name in earlier if earlier[name] != now.get(name)]
+    if changed:
+        told = "; ".join(_difference(name, earlier[name], now.get(name)) for name in changed)
+        raise UsageError(
+            f"{run}: holds a run of another configuration: {told}; expected the same data and options to go on with; "
+            "give another --out to begin anew"
+        )
+
+
+def _difference(name: str, earlier: Any, now: Any) -> str:
+    if name in ("split", "sound"):
+        return "the clips that it learns from changed" if name == "sound" else "its recordings or their split changed"
+    if name != "settings":
+        return f"{name} {earlier}, now {now}"
+    names = [key for key in sorted({*earlier, *now}) if earlier.get(key) != now.get(key)]
+    return ", ".join(f"{key} was {earlier.get(key)}, now {now.get(key)}" for key in names)

@@ -1,0 +1,112 @@
+"""What a run begins with, and the state that it goes on from, in; its best checkpoint and its logs in a folder out."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+from rich.console import Console
+
+from train.averaging import averaging
+from train.beginning import Beginning
+from train.checkpoint import CHECKPOINT_NAME
+from train.keep_best import KeepBest
+from train.keep_state import STATE_NAME, KeepState, State, WholeFiles
+from train.processes import Processes
+from train.progress import Progress
+from train.settings import TrainingSettings
+
+_CURVES_NAME = "metrics.csv"
+
+
+def train_network(
+    run: Path,
+    beginning: Beginning,
+    identity: Mapping[str, Any],
+    state: State | None,
+    console: Console,
+    *,
+    save_every_s: float,
+) -> None:
+    """Train to the end.
+
+    Args:
+        run: folder that is written.
+        beginning: of the run.
+        identity: what the run depends on, kept in its state.
+        state: to go on from; None: from the first step.
+        console: shows the progress.
+        save_every_s: between two savings of the state.
+
+    Raises:
+        EdgeAsdError: a file cannot be written, or the loss is not finite.
+    """
+    module, settings = beginning.module, beginning.module.settings
+    earlier = _logged_before(run / _CURVES_NAME, state.n_steps) if state is not None else []
+    curves = CSVLogger(run, name=None, version="", flush_logs_every_n_steps=1)
+    trainer = lightning.Trainer(
+        max_epochs=settings.all_epochs,
+        callbacks=[
+            *([Progress(console)] if beginning.processes.rank == 0 else []),
+            KeepBest(run / CHECKPOINT_NAME, beginning.names, beginning.split, settings),
+            *averaging(settings, len(beginning.training)),
+            KeepState(run / STATE_NAME, beginning.draws, identity, every_s=save_every_s),
+        ],
+        logger=[
+            curves,
+            TensorBoardLogger(
+                run, name=None, version="tensorboard", purge_step=state.n_steps if state else None, flush_secs=10
+            ),
+        ],
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        check_val_every_n_epoch=min(settings.validate_every, settings.epochs),  # at least once, to keep a checkpoint
+        plugins=[WholeFiles()],
+        **quiet_trainer(settings, beginning.processes),
+    )
+    for row in earlier:
+        step = int(row.pop("step"))
+        curves.log_metrics({name: float(value) for name, value in row.items() if value}, step)
+    if settings.compile:
+        module.network.compile()
+    trainer.fit(
+        module,
+        beginning.training,
+        beginning.validation,
+        ckpt_path=state.path if state else None,
+        weights_only=True if state else None,
+    )
+
+
+def quiet_trainer(settings: TrainingSettings, processes: Processes) -> dict[str, Any]:
+    """What every Lightning Trainer here is given: device, precision, processes, and none of its own output."""
+    together: dict[str, Any] = {"devices": 1}
+    if processes.count > 1:
+        # What is not trained in every step must be searched for.
+        searched = settings.contrastive_epochs > 0 or settings.loss == "supcon"
+        together = {
+            "devices": processes.on_this_node,
+            "num_nodes": processes.count // processes.on_this_node,
+            "strategy": DDPStrategy(find_unused_parameters=searched, broadcast_buffers=False),
+            "use_distributed_sampler": False,  # EpochDraws does that
+        }
+    return {
+        "accelerator": "gpu" if settings.device == "cuda" else "cpu",
+        "precision": settings.precision,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        **together,
+    }
+
+
+def _logged_before(path: Path, n_steps: int) -> list[dict[str, str]]:
+    """Rows of the curves up to the state that a run goes on from; those after it come again."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if int(row["step"]) < n_steps]

@@ -1,0 +1,44 @@
+"""What torch can save in, a file that is either as it was or wholly written out."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edge_asd.errors import EdgeAsdError
+
+
+def save_whole(path: Path, content: Any) -> None:
+    """Write to a temporary file beside `path`, wait until the disk has it, and rename it into place.
+
+    Raises:
+        EdgeAsdError: it cannot be written; what stood at `path` stands there still.
+    """
+    buffer = io.BytesIO()  # torch tells a full disk as an error of its own making, and may end the process over it
+    torch.save(content, buffer)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        kept = "; the one before it is whole" if path.exists() else ""
+        raise EdgeAsdError(
+            f"{path}: cannot be written: {error.strerror}{kept}; free the disk or give a folder that is writable"
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
