@@ -4,39 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edge_asd.errors import UsageError
 from train.beginning import Beginning
-from train.checkpoint import load_checkpoint
 from train.data.folder import stat_of
 from train.data.prepared import is_prepared, read_index
 from train.keep_state import STATE_NAME, State, read_state
 from train.processes import Processes
-from train.run_folder import METRICS_NAME, open_run
+from train.run_folder import METRICS_NAME, open_run, read_settings
 
 
 def identity_of(folder: Path, beginning: Beginning) -> dict[str, Any]:
     """By name, all that a run must not be resumed without: settings, split, sound, processes."""
     split = dataclasses.asdict(beginning.split)
     files = sorted({*beginning.split.train, *beginning.split.validation})
-    if is_prepared(folder):
-        clips = read_index(folder).clips  # samples stand by their content
-        sound: list[Any] = [(file, clips[file].start, clips[file].n_samples) for file in files]
-    else:
-        sound = [(file, *stat_of(folder / file)) for file in files]
     return {
         "settings": beginning.module.settings.as_plain(),
         "classes": list(beginning.classes),
-        "split": _digest(split),
-        "sound": _digest(sound),
+        "split": digest_of(split),
+        "sound": digest_of(sound_of(folder, files)),
         "processes": beginning.processes.count,
     }
 
 
-def _digest(content: Any) -> str:
+def sound_of(folder: Path, files: Sequence[str]) -> list[Any]:
+    """What changes when one of the clips does."""
+    if is_prepared(folder):
+        clips = read_index(folder).clips  # samples stand by their content
+        return [(file, clips[file].start, clips[file].n_samples) for file in files]
+    return [(file, *stat_of(folder / file)) for file in files]
+
+
+def digest_of(content: Any) -> str:
+    """A few bytes in hex that stand for plain content."""
     return hashlib.blake2b(repr(content).encode(), digest_size=16).hexdigest()
 
 
@@ -64,7 +67,7 @@ def open_or_resume(run: Path, identity: Mapping[str, Any], processes: Processes,
     if state is not None:
         _check_same(run, state.identity, identity)
     elif has_ended(run):
-        _check_same(run, {"settings": dict(load_checkpoint(run).training)}, identity)
+        _check_same(run, {"settings": read_settings(run)}, identity)
     elif processes.rank == 0:
         open_run(run, over_unfinished=True)
     return state

@@ -42,6 +42,7 @@ class RunSettings(Protocol):
 _PACKAGES = ("torch", "lightning", "numpy", "soxr", "soundfile")
 
 
+_SETTINGS_NAME = "settings.json"
 METRICS_NAME = "metrics.json"
 """Written when a run ends."""
 
@@ -54,7 +55,7 @@ def open_run(run: Path, *, over_unfinished: bool = False) -> None:
     Raises:
         UsageError: it holds a run already, or cannot be written.
     """
-    if (run / CHECKPOINT_NAME).exists() and not over_unfinished:
+    if ((run / CHECKPOINT_NAME).exists() or (run / METRICS_NAME).exists()) and not over_unfinished:
         raise UsageError(f"{run}: holds a run already; expected a new or empty folder; give another --out or remove it")
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -73,7 +74,7 @@ def write_start(
     Raises:
         EdgeAsdError: a file cannot be written.
     """
-    write_json(run / "settings.json", settings.as_plain())
+    write_json(run / _SETTINGS_NAME, settings.as_plain())
     write_json(run / "environment.json", environment(settings))
     write_json(run / "classes.json", list(classes))
     by_file = {recording.file: recording for recording in recordings}
@@ -83,6 +84,20 @@ def write_start(
         for side, files in dataclasses.asdict(split).items():
             for name in files:
                 writer.writerow([name, by_file[name].class_name, side, by_file[name].group])
+
+
+def read_settings(run: Path) -> dict[str, Any]:
+    """The settings that a run began with.
+
+    Raises:
+        UsageError: they cannot be read.
+    """
+    path = run / _SETTINGS_NAME
+    try:
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}); expected the settings of the run; remove {run}") from error
+    return settings
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 
@@ -19,7 +19,7 @@ from train.keep_best import KeepBest
 from train.keep_state import STATE_NAME, KeepState, State, WholeFiles
 from train.processes import Processes
 from train.progress import Progress
-from train.settings import TrainingSettings
+from train.settings import Device, Precision, TrainingSettings
 
 _CURVES_NAME = "metrics.csv"
 
@@ -47,8 +47,6 @@ def train_network(
         EdgeAsdError: a file cannot be written, or the loss is not finite.
     """
     module, settings = beginning.module, beginning.module.settings
-    earlier = _logged_before(run / _CURVES_NAME, state.n_steps) if state is not None else []
-    curves = CSVLogger(run, name=None, version="", flush_logs_every_n_steps=1)
     trainer = lightning.Trainer(
         max_epochs=settings.all_epochs,
         callbacks=[
@@ -57,21 +55,13 @@ def train_network(
             *averaging(settings, len(beginning.training)),
             KeepState(run / STATE_NAME, beginning.draws, identity, every_s=save_every_s),
         ],
-        logger=[
-            curves,
-            TensorBoardLogger(
-                run, name=None, version="tensorboard", purge_step=state.n_steps if state else None, flush_secs=10
-            ),
-        ],
+        logger=open_logs(run, state),
         log_every_n_steps=1,
         num_sanity_val_steps=0,
         check_val_every_n_epoch=min(settings.validate_every, settings.epochs),  # at least once, to keep a checkpoint
         plugins=[WholeFiles()],
         **quiet_trainer(settings, beginning.processes),
     )
-    for row in earlier:
-        step = int(row.pop("step"))
-        curves.log_metrics({name: float(value) for name, value in row.items() if value}, step)
     if settings.compile:
         module.network.compile()
     trainer.fit(
@@ -83,8 +73,32 @@ def train_network(
     )
 
 
+def open_logs(run: Path, state: State | None) -> list[Logger]:
+    """The curves as CSV and for TensorBoard, those up to the state that a run goes on from kept."""
+    earlier = _logged_before(run / _CURVES_NAME, state.n_steps) if state is not None else []
+    curves = CSVLogger(run, name=None, version="", flush_logs_every_n_steps=1)
+    for row in earlier:
+        step = int(row.pop("step"))
+        curves.log_metrics({name: float(value) for name, value in row.items() if value}, step)
+    purge_step = state.n_steps if state else None
+    return [
+        curves,
+        TensorBoardLogger(run, name=None, version="tensorboard", purge_step=purge_step, flush_secs=10),
+    ]
+
+
+def quietly(device: Device, precision: Precision) -> dict[str, Any]:
+    """What every Lightning Trainer here is given: device, precision, and none of its own output."""
+    return {
+        "accelerator": "gpu" if device == "cuda" else "cpu",
+        "precision": precision,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+
+
 def quiet_trainer(settings: TrainingSettings, processes: Processes) -> dict[str, Any]:
-    """What every Lightning Trainer here is given: device, precision, processes, and none of its own output."""
+    """The same with the processes that train together."""
     together: dict[str, Any] = {"devices": 1}
     if processes.count > 1:
         # What is not trained in every step must be searched for.
@@ -95,13 +109,7 @@ def quiet_trainer(settings: TrainingSettings, processes: Processes) -> dict[str,
             "strategy": DDPStrategy(find_unused_parameters=searched, broadcast_buffers=False),
             "use_distributed_sampler": False,  # EpochDraws does that
         }
-    return {
-        "accelerator": "gpu" if settings.device == "cuda" else "cpu",
-        "precision": settings.precision,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        **together,
-    }
+    return {**quietly(settings.device, settings.precision), **together}
 
 
 def _logged_before(path: Path, n_steps: int) -> list[dict[str, str]]:

@@ -18,6 +18,8 @@ from train.network import Network, NetworkSpec
 from train.retain.__main__ import main
 from train.retain.class_weights import classes_of_result, with_mean_embeddings
 from train.retain.material import gather
+from train.retain.module import RetainModule
+from train.retain.run import retain
 from train.retain.settings import RetainSettings
 
 N_SAMPLES = 160_000
@@ -139,30 +141,6 @@ def test_option_of_no_use_to_the_baseline_is_refused(tones, noise, start, tmp_pa
     assert "--align-weight is given, of which --objective denoise has no use" in told(capsys)
 
 
-def test_plugged_encoder_is_trained_and_left_as_its_own_file(tones, noise, tmp_path, monkeypatch, capsys):
-    """No device runs it."""
-    (tmp_path / "levels_of_a_user.py").write_text(
-        "import torch\n"
-        "from train.retain.encoders import register_encoder\n"
-        "class Levels(torch.nn.Module):\n"
-        "    def __init__(self):\n"
-        "        super().__init__()\n"
-        "        self.linear = torch.nn.Linear(128, 6)\n"
-        "    def forward(self, wave, log_mel):\n"
-        "        return self.linear(log_mel.mean(dim=2))\n"
-        "register_encoder('levels', embedding_size=6, make=lambda start: Levels())\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    command = [str(tones), "--noise", str(noise), "--out", str(tmp_path / "run"), *QUICK, "--encoder", "levels"]
-    assert main([*command, "--import", "levels_of_a_user"]) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'run' / 'encoder.pt'}\n"
-    content = torch.load(tmp_path / "run" / "encoder.pt", weights_only=True)
-    assert (content["encoder"], content["embedding_size"]) == ("levels", 6)
-    assert set(content["state"]) == {"linear.weight", "linear.bias"}
-    assert main([*command, "--import", "not_there"]) == 2
-    assert "--import not_there: No module named" in told(capsys)
-
-
 def gathered(tones, noise, settings=SMALL, **more):
     return gather(tones, noise, settings, n_samples=N_SAMPLES, **{"start": None, **more})
 
@@ -270,3 +248,82 @@ def test_noise_that_is_not_there_is_refused(tones, noise):
     (noise / "metadata.csv").write_text("file,tag\nwind/0.wav,wind\nwind/9.wav,wind\n")
     with pytest.raises(UsageError, match=r"metadata.csv line 3: file is 'wind/9.wav' and tag 'wind'"):
         gathered(tones, noise)
+
+
+LEVELS = """
+import torch
+from train.retain.encoders import register_encoder
+
+class Levels(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(128, 6)
+
+    def forward(self, wave, log_mel):
+        return self.linear(log_mel.mean(dim=2))
+
+register_encoder("levels", embedding_size=6, make=lambda start: Levels())
+"""
+
+
+@pytest.fixture
+def levels(tmp_path, monkeypatch):
+    """Options that name an encoder from elsewhere, which trains in no time."""
+    (tmp_path / "levels_of_a_user.py").write_text(LEVELS)
+    monkeypatch.syspath_prepend(tmp_path)
+    return ["--encoder", "levels", "--import", "levels_of_a_user"]
+
+
+def test_plugged_encoder_is_trained_and_left_as_its_own_file(tones, noise, levels, tmp_path, capsys):
+    """No device runs it."""
+    command = [str(tones), "--noise", str(noise), "--out", str(tmp_path / "run"), *QUICK, *levels]
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'run' / 'encoder.pt'}\n"
+    content = torch.load(tmp_path / "run" / "encoder.pt", weights_only=True)
+    assert (content["encoder"], content["embedding_size"]) == ("levels", 6)
+    assert set(content["state"]) == {"linear.weight", "linear.bias"}
+    assert main([*command, "--import", "not_there"]) == 2
+    assert "--import not_there: No module named" in told(capsys)
+
+
+class CutError(Exception):
+    """Ends a run as a power cut would, as far as its files go."""
+
+
+def test_run_that_was_cut_off_goes_on_to_the_same_end(tones, noise, levels, tmp_path, monkeypatch):
+    """Bit for bit, from the middle of a turn, with curves that have no gap; then it is left as it is."""
+    command = [str(tones), "--noise", str(noise), *QUICK, *levels, "--steps", "7", "--validate-every", "3"]
+    assert main([*command, "--out", str(tmp_path / "whole")]) == 0
+    monkeypatch.setattr("train.retain.run.retain.__kwdefaults__", retain.__kwdefaults__ | {"save_every_s": 0.0})
+    step = RetainModule.training_step
+
+    def cut_at_5(module, batch, index):
+        if module.global_step == 5:
+            raise CutError
+        return step(module, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RetainModule, "training_step", cut_at_5)
+        with pytest.raises(CutError):
+            main([*command, "--out", str(tmp_path / "cut")])
+    assert main([*command, "--out", str(tmp_path / "cut")]) == 2  # not without being told to
+    for _ in range(2):
+        assert main([*command, "--out", str(tmp_path / "cut"), "--resume"]) == 0
+    whole, cut = (torch.load(tmp_path / name / "encoder.pt", weights_only=True)["state"] for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    assert [curves(tmp_path / name) for name in ("cut", "cut")] == [curves(tmp_path / "whole")] * 2
+
+
+def curves(run):
+    with (run / "metrics.csv").open() as file:
+        return [(row["step"], row["train_loss"], row["validation_loss"]) for row in csv.DictReader(file)]
+
+
+def test_run_of_another_configuration_is_not_gone_on_with(tones, noise, levels, tmp_path, capsys):
+    """The settings that differ are named; nor is a run that ended written over."""
+    command = [str(tones), "--noise", str(noise), *QUICK, *levels, "--out", str(tmp_path / "run")]
+    assert main(command) == 0
+    assert main(command) == 2
+    assert "holds a run already" in told(capsys)
+    assert main([*command, "--resume", "--align-weight", "2"]) == 2
+    assert "another configuration: align_weight was 1.0, now 2.0" in told(capsys)

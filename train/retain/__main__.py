@@ -52,6 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="MODULE",
         help="Python module that registers encoders (train.retain.encoders.register_encoder); may be given again",
     )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out where it was cut off; begin it where there is none, leave it where it ended",
+    )
     add_settings(parser)
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
@@ -67,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings_from(options),
             console,
             test_noise=options.test_noise,
+            resume=options.resume,
         )
     except EdgeAsdError as error:
         console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 from torch.utils.data import DataLoader
 
 from edge_asd.errors import UnavailableError, UsageError
 from edge_asd.types import FeatureSpec
 from train.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, network_for_device, save_checkpoint
+from train.keep_state import SAVE_EVERY_S, STATE_NAME, KeepState, State, WholeFiles
+from train.processes import Processes
 from train.progress import Progress
+from train.resume import digest_of, has_ended, open_or_resume, sound_of
 from train.retain.class_weights import classes_of_result, with_mean_embeddings
 from train.retain.encoders import (
     DEVICE_ENCODER,
@@ -28,10 +32,10 @@ from train.retain.encoders import (
     save_plugged,
 )
 from train.retain.material import Material, gather
-from train.retain.mixtures import MixtureBatch
 from train.retain.module import RetainModule
 from train.retain.settings import RetainSettings
-from train.run_folder import open_run, write_json, write_start
+from train.run_folder import METRICS_NAME, telling_of_a_full_disk, write_json, write_start
+from train.trainer import open_logs, quietly
 from train.windows import EpochDraws, whole_batch
 
 _VALIDATION_BATCHES = 2
@@ -56,6 +60,8 @@ def retain(
     console: Console,
     *,
     test_noise: Sequence[Path] = (),
+    resume: bool = False,
+    save_every_s: float = SAVE_EVERY_S,
 ) -> Retained:
     """Train an encoder to keep both sounds of a mixture; what the run leaves lies in `run`.
 
@@ -66,6 +72,8 @@ def retain(
         settings: of the run.
         console: where progress is shown.
         test_noise: folders of noise that will be tested with, of which none may be trained with.
+        resume: go on with the run in `run` where it was cut off; begin it where there is none, leave it where it ended.
+        save_every_s: time between two savings of the state that a run goes on from.
 
     Raises:
         UsageError: the data, the start or the settings cannot be trained on, or `run` holds another run.
@@ -82,30 +90,79 @@ def retain(
     module = RetainModule(
         encoder, settings, n_machines=len(material.classes), n_tags=len(material.tags), feature_spec=spec
     )
-    open_run(run)
-    write_start(run, settings, material.classes, material.split, material.recordings)
-    _write_noise(run / "noise.csv", material)
-    training, validation = _loaders(material, settings)
+    identity = _identity(folder, noise_folder, settings, material)
+    state = open_or_resume(run, identity, Processes(), resume=resume)
+    if resume and has_ended(run):
+        return _ended(run, settings)
+    with telling_of_a_full_disk(run):
+        if state is None:
+            write_start(run, settings, material.classes, material.split, material.recordings)
+            _write_noise(run / "noise.csv", material)
+        metrics = _train(run, module, material, identity, state, console=console, save_every_s=save_every_s)
+        _save(run, module, material, start, metrics)
+        write_json(run / METRICS_NAME, metrics)
+        (run / STATE_NAME).unlink(missing_ok=True)
+    return _ended(run, settings)
+
+
+def _ended(run: Path, settings: RetainSettings) -> Retained:
+    """What lies in the folder of a run that came to its end."""
+    metrics = json.loads((run / METRICS_NAME).read_text(encoding="utf-8"))
+    if settings.encoder != DEVICE_ENCODER:
+        return Retained(file=run / ENCODER_NAME, checkpoint=None, metrics=metrics)
+    return Retained(file=run / CHECKPOINT_NAME, checkpoint=load_checkpoint(run), metrics=metrics)
+
+
+def _identity(folder: Path, noise_folder: Path, settings: RetainSettings, material: Material) -> dict[str, Any]:
+    """By name, all that a run must not be resumed without."""
+    split = material.split
+    noise = [clip.file for clips in material.noise.values() for clip in clips]
+    sound = [sound_of(folder, sorted({*split.train, *split.validation})), sound_of(noise_folder, noise)]
+    return {
+        "settings": settings.as_plain(),
+        "classes": list(material.classes),
+        "split": digest_of(dataclasses.asdict(split)),
+        "sound": digest_of(sound),
+    }
+
+
+def _train(
+    run: Path,
+    module: RetainModule,
+    material: Material,
+    identity: Mapping[str, Any],
+    state: State | None,
+    *,
+    console: Console,
+    save_every_s: float,
+) -> dict[str, float]:
+    """Train to the end, in turns of validate_every steps; gives the losses of the last validation."""
+    settings = module.settings
+    size, turn = settings.batch_size, min(settings.validate_every, settings.steps)
+    draws = EpochDraws(turn * size, batch_size=size)
+    loading: dict[str, Any] = {"batch_size": size, "num_workers": 0, "collate_fn": whole_batch}
+    validation = DataLoader(material.validation, sampler=range(_VALIDATION_BATCHES * size), **loading)
     trainer = lightning.Trainer(
-        accelerator="gpu" if settings.device == "cuda" else "cpu",
-        devices=1,
-        precision=settings.precision,
         max_steps=settings.steps,
         max_epochs=-1,
-        callbacks=[Progress(console)],
-        logger=[CSVLogger(run, name=None, version=""), TensorBoardLogger(run, name=None, version="tensorboard")],
+        callbacks=[Progress(console), KeepState(run / STATE_NAME, draws, identity, every_s=save_every_s)],
+        logger=open_logs(run, state),
         log_every_n_steps=1,
         num_sanity_val_steps=0,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        plugins=[WholeFiles()],
+        devices=1,
+        **quietly(settings.device, settings.precision),
     )
-    trainer.fit(module, training, validation)
-    if settings.steps % settings.validate_every:  # else the last step ended an epoch, which was validated
-        trainer.validate(module, validation, verbose=False)
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "validation" in name}
-    write_json(run / "metrics.json", metrics)
-    return _save(run, module, material, start, metrics)
+    trainer.fit(
+        module,
+        DataLoader(material.training, sampler=draws, **loading),
+        validation,
+        ckpt_path=state.path if state else None,
+        weights_only=True if state else None,
+    )
+    if settings.steps % turn or "validation_loss" not in trainer.callback_metrics:
+        trainer.validate(module, validation, verbose=False)  # else the last step ended a turn, which was validated
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("validation")}
 
 
 def _open_encoder(settings: RetainSettings) -> tuple[Checkpoint | None, NetworkEncoder | PluggedEncoder]:
@@ -121,17 +178,6 @@ def _open_encoder(settings: RetainSettings) -> tuple[Checkpoint | None, NetworkE
     return start, NetworkEncoder(network_for_device(start))
 
 
-def _loaders(material: Material, settings: RetainSettings) -> tuple[DataLoader[MixtureBatch], DataLoader[MixtureBatch]]:
-    """Training in turns of validate_every steps, and the same few batches for every validation."""
-    size = settings.batch_size
-    loading: dict[str, Any] = {"batch_size": size, "num_workers": 0, "collate_fn": whole_batch}
-    draws = EpochDraws(min(settings.validate_every, settings.steps) * size)
-    return (
-        DataLoader(material.training, sampler=draws, **loading),
-        DataLoader(material.validation, sampler=range(_VALIDATION_BATCHES * size), **loading),
-    )
-
-
 def _write_noise(path: Path, material: Material) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -143,11 +189,11 @@ def _write_noise(path: Path, material: Material) -> None:
 
 def _save(
     run: Path, module: RetainModule, material: Material, start: Checkpoint | None, metrics: dict[str, float]
-) -> Retained:
+) -> None:
     settings, encoder = module.settings, module.student
     if isinstance(encoder, PluggedEncoder):
         save_plugged(run / ENCODER_NAME, settings.encoder, encoder)
-        return Retained(file=run / ENCODER_NAME, checkpoint=None, metrics=metrics)
+        return
     if start is None or not isinstance(encoder, NetworkEncoder):
         raise TypeError(f"{type(encoder).__name__} has no start; expected a network of train.fit or a plugged encoder")
     names = classes_of_result(start.classes, material.classes)
@@ -170,4 +216,3 @@ def _save(
         split=material.split,
     )
     save_checkpoint(run / CHECKPOINT_NAME, checkpoint)
-    return Retained(file=run / CHECKPOINT_NAME, checkpoint=checkpoint, metrics=metrics)
