@@ -9,8 +9,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from edge_asd.bundle import Bundle, Manifest, Threshold, open_bundle
+from edge_asd.bundle import Bundle, KnnSection, Manifest, Spread, Threshold, open_bundle
 from edge_asd.commands import bundle_install, bundle_keys
+from edge_asd.types import ScorerName
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -61,6 +62,10 @@ def print_bundle(bundle: Bundle, console: Console) -> None:
     console.print("not signed" if bundle.signer is None else f"signed by {bundle.signer}", highlight=False)
     console.print(f"{bundle.path.stat().st_size / 1e6:.2f} MB", highlight=False)
     console.print(_threshold_table(manifest))
+    if manifest.knn is not None:
+        console.print(_memory_table(manifest.knn))
+        made_by = f"{manifest.knn.layer} of the {manifest.knn.precision} network"
+        console.print(f"{made_by}; leave-one-out mean ± deviation (recordings)", highlight=False)
     if manifest.metrics.parity:
         console.print(_parity_table(manifest))
         console.print(f"INT8 keeps in float: {', '.join(manifest.metrics.float_layers) or 'nothing'}", highlight=False)
@@ -69,13 +74,34 @@ def print_bundle(bundle: Bundle, console: Console) -> None:
 
 
 def _threshold_table(manifest: Manifest) -> Table:
-    table = Table("class", title="Classes and thresholds", box=box.SIMPLE, title_justify="left")
+    table = Table("class", "scorer", title="Classes and thresholds", box=box.SIMPLE, title_justify="left")
     for heading in ("threshold", "target/day", "method", "healthy clips"):
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for class_name in manifest.machine_classes:
-        threshold = manifest.thresholds.get(class_name)
-        table.add_row(class_name, *(_threshold_cells(threshold) if threshold else ("none fitted", "", "", "0")))
+        memory = manifest.knn.memories.get(class_name) if manifest.knn else None
+        scorers: list[ScorerName] = ["margin", *(memory.thresholds if memory else ())]
+        for scorer in scorers:
+            threshold = (
+                memory.thresholds[scorer] if memory and scorer != "margin" else manifest.thresholds.get(class_name)
+            )
+            chosen = f"{scorer} (chosen)" if len(scorers) > 1 and scorer == manifest.scorer_of(class_name) else scorer
+            cells = _threshold_cells(threshold) if threshold else ("none fitted", "", "", "0")
+            table.add_row(class_name, chosen, *cells)
     return table
+
+
+def _memory_table(knn: KnnSection) -> Table:
+    table = Table("class", title="Memories of healthy sound", box=box.SIMPLE, title_justify="left")
+    for heading in ("vectors", "neighbours", "source distance", "target distance"):
+        table.add_column(heading, justify="right")
+    for class_name, memory in knn.memories.items():
+        fit = memory.fit
+        table.add_row(class_name, str(fit.n_vectors), str(fit.k), _spread(fit.source), _spread(fit.target))
+    return table
+
+
+def _spread(spread: Spread | None) -> str:
+    return "" if spread is None else f"{spread.mean:.4f} ± {spread.std:.4f} ({spread.n})"
 
 
 def _threshold_cells(threshold: Threshold) -> tuple[str, str, str, str]:
@@ -107,13 +133,14 @@ def _parity_table(manifest: Manifest) -> Table:
 
 
 def _test_table(manifest: Manifest) -> Table:
-    table = Table("class", "model", title="Held-out test clips", box=box.SIMPLE, title_justify="left")
+    table = Table("class", "model", "scorer", title="Held-out test clips", box=box.SIMPLE, title_justify="left")
     for heading in ("healthy", "above threshold", "damaged", "above threshold", "AUC"):
         table.add_column(heading, justify="right")
     for figures in manifest.metrics.test:
         table.add_row(
             figures.class_name,
             figures.precision,
+            figures.scorer,
             str(figures.n_normal),
             _count(figures.normal_above_threshold),
             str(figures.n_anomaly),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.progress import track
@@ -19,8 +19,8 @@ from rich.table import Table
 from edge_asd.bundle import open_bundle
 from edge_asd.capture.clips import find_clips, read_clip
 from edge_asd.errors import ClipError
-from edge_asd.pipeline import Pipeline, open_pipeline
-from edge_asd.types import Block
+from edge_asd.pipeline import Ear, open_pipeline
+from edge_asd.types import Block, FeatureSpec, ScorerName
 from edge_asd.window import Windower
 
 _HOP_SAMPLES = 15_360
@@ -49,7 +49,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("bundle", type=Path, metavar="NAME-VERSION.asd", help="the model bundle")
     parser.add_argument("clips", type=Path, nargs="+", metavar="CLIP_OR_FOLDER", help="FLAC, WAV or Ogg, or folders")
     parser.add_argument("--machine", required=True, metavar="TYPE/ID", help="the class that the clips are heard as")
-    parser.add_argument("--threshold", type=float, help="instead of the bundle's for this class")
+    parser.add_argument(
+        "--scorer",
+        choices=get_args(ScorerName),
+        help="how, instead of the bundle's choice for this class",
+    )
+    parser.add_argument("--threshold", type=float, help="instead of the bundle's for this class and scorer")
     parser.add_argument("--channel", type=int, help="the channel to score of clips that hold several, from 0")
     parser.add_argument("--engine", default="openvino,onnxruntime", help="engines in order of preference (%(default)s)")
     parser.add_argument(
@@ -68,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     bundle = open_bundle(arguments.bundle)
     threshold = arguments.threshold
     if threshold is None:
-        threshold = bundle.manifest.threshold(arguments.machine).threshold
+        threshold = bundle.manifest.threshold(arguments.machine, arguments.scorer).threshold
     clips = find_clips(arguments.clips)
     scores: list[ClipScore] = []
     refused: list[ClipError] = []
@@ -76,7 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
     with open_pipeline(bundle, prefer=arguments.engine.split(","), precision=arguments.precision) as pipeline:
         for clip in track(clips, "scoring", console=console, transient=True, disable=not console.is_terminal):
             try:
-                window_scores = _score_clip(pipeline, clip, arguments.machine, arguments.channel)
+                ear = pipeline.ear(arguments.machine, arguments.scorer)
+                window_scores = _score_clip(ear, pipeline.spec, clip, arguments.channel)
             except ClipError as error:
                 refused.append(error)
                 continue
@@ -97,15 +103,13 @@ def run(arguments: argparse.Namespace) -> int:
     return ClipError.exit_code if refused else 0
 
 
-def _score_clip(pipeline: Pipeline, clip: Path, machine: str, channel: int | None) -> tuple[float, ...]:
-    spec = pipeline.spec
+def _score_clip(ear: Ear, spec: FeatureSpec, clip: Path, channel: int | None) -> tuple[float, ...]:
     wave = read_clip(clip, channel=channel)
     if wave.size < spec.window_samples:
         raise ClipError(
             f"{clip} is {wave.size / spec.sample_rate_hz:.2f} s long; expected at least "
             f"{spec.window_samples / spec.sample_rate_hz:g} s, the window that the model looks at; record longer clips"
         )
-    ear = pipeline.ear(machine)
     windower = Windower(spec, _HOP_SAMPLES)
     scores: list[float] = []
     for end in range(_HOP_SAMPLES, wave.size + _HOP_SAMPLES, _HOP_SAMPLES):  # a hop at a time bounds the memory

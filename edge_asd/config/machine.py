@@ -19,6 +19,7 @@ from edge_asd.config.values import (
     TopicPart,
     expected,
 )
+from edge_asd.types import ScorerName
 
 _Text: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
 
@@ -119,9 +120,10 @@ class MachineConfig(Part):
         description="The machine's name, a part of its MQTT topics; no two machines share one.",
         json_schema_extra=TOPIC_PART,
     )
-    listens_to: Annotated[str, StringConstraints(pattern=r"^[^/\s]+/[^/\s]+$")] = Field(
-        description="Machine type and machine ID: a class that the bundle was trained on.",
-        json_schema_extra=expected("TYPE/ID, as bldc/M1"),
+    listens_to: Annotated[str, StringConstraints(pattern=r"^([^/\s]+/[^/\s]+|enrolled)$")] = Field(
+        description="Machine type and machine ID: a class that the bundle was trained on. `enrolled` is a machine that "
+        "no bundle knows: `edge-asd enroll` learns it on this device.",
+        json_schema_extra=expected("TYPE/ID, as bldc/M1, or enrolled"),
     )
     source: Annotated[
         Annotated[SoundCardSource, Tag("SoundCardSource")] | Annotated[ClipsSource, Tag("ClipsSource")],
@@ -142,9 +144,22 @@ class MachineConfig(Part):
             "multipleOf": HOP_STEP_SAMPLES,
         },
     )
+    scorer: ScorerName | None = Field(
+        default=None,
+        description="How it is scored: `margin` (how much more it sounds like other classes), `knn` (how far it is "
+        "from the nearest healthy sound of the bundle's memory), `fusion` (the mean of both); null is the bundle's "
+        "choice.",
+        json_schema_extra=expected("margin, knn, fusion or null"),
+    )
     threshold: float | None = Field(
         default=None,
-        description="Scores from here on are anomalous; null takes the bundle's threshold for this class.",
+        description="Scores from here on are anomalous, in units of its scorer; null takes the bundle's threshold for "
+        "this class and scorer.",
     )
     alarm: AlarmConfig = Field(default=AlarmConfig(), description="When its alarms begin, repeat and end.")
     sensor: SensorConfig = Field(default=SensorConfig(), description="When its ear counts as at fault.")
+
+    @property
+    def is_enrolled(self) -> bool:
+        """Whether the device learns it, rather than that the bundle was trained on it."""
+        return self.listens_to == "enrolled"

@@ -62,8 +62,8 @@ class _Machine:
     """One machine as the model in shadow hears it."""
 
     def __init__(self, machine: MachineConfig, model: Model) -> None:
-        self._ear: Ear = model.pipeline.ear(machine.listens_to)
-        self._threshold = model.threshold(machine.listens_to, machine.threshold)
+        self._ear: Ear = model.pipeline.ear(machine.listens_to, machine.scorer)
+        self._threshold = model.threshold(machine)
         settings = AlarmSettings(
             on_delay_s=machine.alarm.on_delay_s,
             off_delay_s=machine.alarm.off_delay_s,

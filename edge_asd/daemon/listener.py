@@ -66,7 +66,7 @@ class Listener:
         self._messages = messages
         self._counters = counters
         self._succession = succession
-        self.ear: Ear = pipeline.ear(machine.listens_to)
+        self.ear: Ear = pipeline.ear(machine.listens_to, machine.scorer)
         self._manifest = manifest
         self._windower = Windower(manifest.feature_spec, machine.hop_samples)
         self._health = EarHealth(machine, spec=manifest.feature_spec, state_dir=config.state_dir)
@@ -100,7 +100,7 @@ class Listener:
     def _limits(self, machine: MachineConfig) -> tuple[AlarmSettings, float]:
         threshold = machine.threshold
         if threshold is None:
-            threshold = self._manifest.threshold(machine.listens_to).threshold
+            threshold = self._manifest.threshold(machine.listens_to, machine.scorer).threshold
         settings = AlarmSettings(
             on_delay_s=machine.alarm.on_delay_s,
             off_delay_s=machine.alarm.off_delay_s,

@@ -12,7 +12,7 @@ from edge_asd.artifacts import Artifacts
 from edge_asd.bundle import Bundle, Manifest, PublicKey, Trust, open_bundle
 from edge_asd.bundle.slot_folder import SlotFolder
 from edge_asd.bundle.slots import Slot
-from edge_asd.config import DeviceConfig, check_classes
+from edge_asd.config import DeviceConfig, MachineConfig, check_classes
 from edge_asd.engine import Workload
 from edge_asd.errors import BundleError, ConfigError, UsageError
 from edge_asd.pipeline import Pipeline, open_pipeline
@@ -29,9 +29,11 @@ class Model:
     pipeline: Pipeline
     slot: Slot | None = None
 
-    def threshold(self, class_name: str, configured: float | None) -> float:
-        """The configured threshold of a machine, or the bundle's for its class."""
-        return self.manifest.threshold(class_name).threshold if configured is None else configured
+    def threshold(self, machine: MachineConfig) -> float:
+        """The configured threshold of a machine, or the bundle's for its class and scorer."""
+        if machine.threshold is not None:
+            return machine.threshold
+        return self.manifest.threshold(machine.listens_to, machine.scorer).threshold
 
 
 def trust_from_config(config: DeviceConfig) -> Trust:
@@ -155,8 +157,9 @@ def fitting_bundle(config: DeviceConfig, path: Path) -> Bundle:
     manifest = bundle.manifest
     check_classes(config, manifest.machine_classes, bundle=f"{manifest.name} {manifest.version}")
     for machine in config.machines:
+        manifest.check_scorer(machine.listens_to, machine.scorer)
         if machine.threshold is None:
-            manifest.threshold(machine.listens_to)
+            manifest.threshold(machine.listens_to, machine.scorer)
     return bundle
 
 

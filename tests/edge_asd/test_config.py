@@ -120,7 +120,7 @@ def test_all_faults_are_told_at_once_with_their_lines(tmp_path):
         "line 8: machines[0].listens_to is missing; expected TYPE/ID, as bldc/M1; add it",
         (
             "line 9: machines[0].listens_too is not a key; did you mean listens_to? The keys here are name, "
-            "listens_to, source, hop_samples, threshold, alarm, sensor"
+            "listens_to, source, hop_samples, scorer, threshold, alarm, sensor"
         ),
         (
             "line 10: machines[0].source.chanel is not a key; did you mean channel? The keys here are device, alsa_id, "

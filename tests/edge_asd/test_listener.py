@@ -54,7 +54,7 @@ class Machine:
         self.listener = Listener(
             self.config.machines[0],
             manifest=SimpleNamespace(feature_spec=SPEC),
-            pipeline=SimpleNamespace(ear=lambda _: self),
+            pipeline=SimpleNamespace(ear=lambda *_: self),
             messages=Messages(model=ModelIdentity(name="x", version="1", sha256="0" * 64), boot_id="b" * 36),
             counters=Counters((self.config.machines[0].name,)),
             succession=SimpleNamespace(hear=lambda *_: None),
