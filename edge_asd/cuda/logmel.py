@@ -56,7 +56,7 @@ class LogMelKernels:
         check_spec(spec)
         self._spec = spec
         self._advance, self._log_mel = gpu.kernels(cubin, ("advance_rings", "log_mel_db"))
-        tables = (hann_window(spec), _twiddles(spec.n_fft), *_sparse_filters(spec))
+        tables = (hann_window(spec), *_twiddles(spec.n_fft), *_sparse_filters(spec))
         self._tables = [np.uint64(gpu.constant(table, "the front end's tables")) for table in tables]
 
     def put(self, buffers: FrontEndBuffers, n_rows: int) -> None:
@@ -141,10 +141,12 @@ def check_spec(spec: FeatureSpec) -> None:
         )
 
 
-def _twiddles(n_fft: int) -> FloatArray:
-    """exp(-2 pi i n / n_fft) as (n_fft, 2) float32."""
+def _twiddles(n_fft: int) -> tuple[FloatArray, FloatArray]:
+    """exp(-2 pi i n / n_fft), rounded, as (n_fft, 2), and once more with what rounding took, as (n_fft, 4) float32."""
     turns = np.exp(-2j * np.pi * np.arange(n_fft) / n_fft)
-    return np.stack((turns.real, turns.imag), axis=1).astype(np.float32)
+    exact = np.stack((turns.real, turns.imag), axis=1)
+    rounded = exact.astype(np.float32)
+    return rounded, np.concatenate((rounded, (exact - rounded).astype(np.float32)), axis=1)
 
 
 def _sparse_filters(spec: FeatureSpec) -> tuple[NDArray[np.int32], NDArray[np.int32], FloatArray]:

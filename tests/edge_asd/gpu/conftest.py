@@ -76,7 +76,7 @@ def build_fake_libcuda(tmp_path_factory):
         path = folder / f"libcuda-{abs(hash(options))}.so"
         if not path.exists():
             include = f'-DLOGMEL_CU="{LOGMEL_CU}"'
-            command = [compiler, "-std=c++17", "-O2", "-w", "-shared", "-fPIC", "-o", path, include, *options]
+            command = [compiler, "-std=c++17", "-O2", "-ffp-contract=off", "-w", "-shared", "-fPIC", "-o", path, include, *options]
             subprocess.run([*command, HERE / "fake_libcuda.cpp"], check=True)
         return path
 

@@ -19,6 +19,7 @@ struct dim3 {
 };
 static inline float2 make_float2(float x, float y) { return {x, y}; }
 static thread_local dim3 threadIdx, blockIdx, blockDim;
+static inline float __fmul_rn(float a, float b) { return a * b; }
 static inline int atomicOr(int* address, int value) {
     const int old = *address;
     *address |= value;

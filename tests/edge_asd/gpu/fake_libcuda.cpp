@@ -209,7 +209,7 @@ int cuLaunchKernel(const void* function, unsigned gx, unsigned gy, unsigned gz, 
                    unsigned, Stream* stream, void** arguments, void** extra) {
     CONTEXT_CALL(cuLaunchKernel)
     const dim3 grid{gx, gy, gz}, block{bx, by, bz};
-    const auto unpacked = function == &kRings ? unpack(extra, {8, 8, 4, 8, 8, 8}) : unpack(extra, std::vector<size_t>(9, 8));
+    const auto unpacked = function == &kRings ? unpack(extra, {8, 8, 4, 8, 8, 8}) : unpack(extra, std::vector<size_t>(10, 8));
     void* const* const p = arguments ? arguments : unpacked.data();
     if (function == &kRings) {
         auto rows = *(const Row**)p[0];
@@ -225,13 +225,15 @@ int cuLaunchKernel(const void* function, unsigned gx, unsigned gy, unsigned gz, 
         auto rows = *(const Row**)p[0];
         auto wave = *(const float**)p[1], taper = *(const float**)p[2];
         auto twiddle = *(const float2**)p[3];
-        auto mel_bin = *(const int**)p[4], mel_begin = *(const int**)p[5];
-        auto mel_weight = *(const float**)p[6];
-        auto log_mel = *(float**)p[7];
-        auto not_finite = *(int**)p[8];
+        auto exact_twiddle = *(const Exact**)p[4];
+        auto mel_bin = *(const int**)p[5], mel_begin = *(const int**)p[6];
+        auto mel_weight = *(const float**)p[7];
+        auto log_mel = *(float**)p[8];
+        auto not_finite = *(int**)p[9];
         put(stream, [=] {
             run_grid(grid, block, backwards, [=] {
-                log_mel_db(rows, wave, taper, twiddle, mel_bin, mel_begin, mel_weight, log_mel, not_finite);
+                log_mel_db(rows, wave, taper, twiddle, exact_twiddle, mel_bin, mel_begin, mel_weight, log_mel,
+                           not_finite);
             });
         });
     }
