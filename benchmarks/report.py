@@ -75,8 +75,7 @@ def write_report(
 
     details: what else belongs to the figures, such as the model.
     """
-    machine = re.sub(r"[^a-z0-9]+", "-", f"{cpu_model()} {len(os.sched_getaffinity(0))} cores".lower()).strip("-")
-    path = path or _RESULTS / f"{benchmark}-{machine}.json"
+    path = path or report_path(benchmark)
     report = {
         "benchmark": benchmark,
         "command": " ".join(["python", "-m", f"benchmarks.{benchmark}", *map(_without_folder, sys.argv[1:])]),
@@ -90,6 +89,12 @@ def write_report(
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     Console(stderr=True).print(f"written to {path}", highlight=False, soft_wrap=True)
     return path
+
+
+def report_path(benchmark: str) -> Path:
+    """Where a benchmark's figures of this machine lie."""
+    machine = re.sub(r"[^a-z0-9]+", "-", f"{cpu_model()} {len(os.sched_getaffinity(0))} cores".lower()).strip("-")
+    return _RESULTS / f"{benchmark}-{machine}.json"
 
 
 def _number(value: float) -> str:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import random
 import shutil
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from benchmarks.faults.rig import EXAMPLE, Outcome, Rig, device_config
+from benchmarks.faults.rig import EXAMPLE, Outcome, Rig, device_config, machine
 from edge_asd.bundle import open_bundle
 from edge_asd.config import load_config
+from edge_asd.daemon import Daemon
 from edge_asd.errors import BundleError, ConfigError
 from edge_asd.outbox import Outbox
+from edge_asd.systemd import ServiceManager
 from edge_asd.types import OutgoingMessage
 
 _SPOOL_BYTES = 2**20
@@ -88,9 +92,13 @@ def altered_spools(folder: Path, chance: random.Random, *, cases: int) -> Outcom
     return outcome
 
 
-def altered_states(rig: Rig, chance: random.Random, *, cases: int) -> Outcome:
-    """A daemon whose state folder was altered starts and scores; no altered file makes it end."""
+def altered_states(rig: Rig, chance: random.Random, *, cases: int, processes: int) -> Outcome:
+    """A daemon whose state folder was altered starts and scores; no altered file makes it end.
+
+    The first so many are processes of their own, the others run in this one.
+    """
     outcome = Outcome()
+    logging.getLogger("edge_asd").setLevel(logging.CRITICAL)
     first = rig.daemon()
     rig.next_message_s(60.0)
     time.sleep(5.0)  # time for an alarm
@@ -103,16 +111,49 @@ def altered_states(rig: Rig, chance: random.Random, *, cases: int) -> Outcome:
         victims = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size]
         victim = chance.choice(victims)
         victim.write_bytes(_altered(victim.read_bytes(), chance))
-        daemon = rig.daemon(state_dir=str(folder), device=f"altered-{number}")
-        outcome.expect(
-            rig.next_message_s(30.0) < 30.0 and daemon.poll() is None,
-            f"an altered {victim.relative_to(folder)} ended the daemon with {daemon.poll()}",
-        )
-        daemon.kill()
-        daemon.wait(20)
+        start = _start_a_process if number < processes else _start_here
+        fault = start(rig, state_dir=str(folder), device=f"altered-{number}")
+        outcome.expect(fault is None, f"an altered {victim.relative_to(folder)}: {fault}")
         shutil.rmtree(folder)
-    outcome.figures["cases"] = float(cases)
+    outcome.figures |= {"cases": float(cases), "processes": float(processes)}
     return outcome
+
+
+def _start_a_process(rig: Rig, **changes: Any) -> str | None:
+    """What a daemon did wrong that should start and score."""
+    daemon = rig.daemon(**changes)
+    scored = rig.next_message_s(30.0) < 30.0
+    code = daemon.poll()
+    daemon.kill()
+    daemon.wait(20)
+    return None if scored and code is None else f"no score within 30 s, exit code {code}"
+
+
+def _start_here(rig: Rig, **changes: Any) -> str | None:
+    """The same, of one within this process."""
+    machines = [machine(f"motor-{number}", f"M{number}", speed=1_000.0) for number in (1, 2)]
+    path = rig.folder / "here.yaml"
+    config = device_config(rig.folder, rig.broker.url, machines=machines, metrics={"port": None}, **changes)
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    scored = False
+
+    def stop_after_a_score() -> None:
+        nonlocal scored
+        give_up_s = time.monotonic() + 30.0
+        while not scored and time.monotonic() < give_up_s:
+            time.sleep(0.01)
+            scored = any(each.score is not None for each in daemon.report().machines)
+        daemon.request_stop()
+
+    try:
+        with Daemon(load_config(path), service=ServiceManager({})) as daemon:
+            watcher = threading.Thread(target=stop_after_a_score)
+            watcher.start()
+            daemon.run()
+            watcher.join()
+    except Exception as error:  # noqa: BLE001 - which one it is, is the finding
+        return repr(error)
+    return None if scored else "no score within 30 s"
 
 
 def _message(number: int) -> OutgoingMessage:

@@ -50,6 +50,7 @@ class Heard:
     """
 
     messages: int = 0
+    scores: int = 0
     repeats: int = 0
     out_of_order: int = 0
     latest_s: float = 0.0  # monotonic
@@ -82,8 +83,10 @@ class Heard:
             self.alarms[body["id"]][body["event"]] += 1
         elif address.leaf == "state" and address.machine is not None:
             self.states.append((now_s, address.machine, body["state"]))
-        elif address.leaf == "score" and not body["historical"]:
-            self.delays_s.append(now_s - body["time_monotonic_s"])
+        elif address.leaf == "score":
+            self.scores += 1
+            if not body["historical"]:
+                self.delays_s.append(now_s - body["time_monotonic_s"])
 
 
 class Rig:

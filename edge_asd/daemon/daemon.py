@@ -149,6 +149,7 @@ class Daemon:
             if asked:
                 self._reload_asked.clear()
                 self._service.reloading()
+            self._hearing.note()
             self._reload = Reload(
                 self._config, reread=asked, afresh=outdated, model=self._hearing.model, counters=self._counters
             )

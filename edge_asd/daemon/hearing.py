@@ -20,6 +20,7 @@ from edge_asd.daemon.succession import Succession
 from edge_asd.daemon.together import hear_together
 from edge_asd.errors import EdgeAsdError, UnavailableError
 from edge_asd.health import boot_id
+from edge_asd.heap import give_back
 from edge_asd.inbox import Inbox
 from edge_asd.messages import Messages, ModelIdentity, Moment
 from edge_asd.types import Block, NoSound, OutgoingMessage
@@ -116,6 +117,10 @@ class Hearing:
         """What computes the scores now, as openvino-int8."""
         return self._pipeline.engine
 
+    def note(self) -> None:
+        """Keep what was found of a model in shadow or on trial: another hearing is to go on from there."""
+        self._succession.note()
+
     def end(self) -> None:
         """Note that the process ends in order, ahead of `close`: any other end is held against an unproven model."""
         self._succession.end()
@@ -171,6 +176,7 @@ class Hearing:
                     target=self._capture, args=(machines, source), name=f"capture-{source.name}", daemon=True
                 )
             )
+        give_back()  # what opening models took on the way
         LOG.info("%s: %d machines, model %s %s, engine %s", config.device, len(self._listeners), self.model.name,
                  self.model.version, self.engine)  # fmt: skip
 

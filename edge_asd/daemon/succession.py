@@ -110,7 +110,7 @@ class Succession:
             return True
         if now_s >= self._note_due_s:
             self._note_due_s = now_s + _NOTE_EVERY_S
-            self._note()
+            self.note()
         if now_s < self._look_due_s:
             return False
         self._look_due_s = now_s + _LOOK_EVERY_S
@@ -130,7 +130,7 @@ class Succession:
     def end(self) -> None:
         """Note that the daemon's process ends in order: no crash to be held against a model."""
         if self.serving.slot is not None:
-            self._note()
+            self.note()
             self._slots.change_if_possible(Record.ended)
 
     def close(self) -> None:
@@ -143,7 +143,7 @@ class Succession:
         verdict, slot = self._candidate.verdict, self._in_shadow.slot
         if slot is None:
             return
-        self._note()
+        self.note()
         if verdict.passed:
             self._counters.add("models_taken_over")
             LOG.warning("model %s %s takes over: %s", slot.name, slot.version, verdict.why)
@@ -152,8 +152,8 @@ class Succession:
             self._counters.add("models_refused")
             fail_candidate(self._slots, slot, verdict.why)
 
-    def _note(self) -> None:
-        """Keep what was compared so far, and that the serving model has proven itself."""
+    def note(self) -> None:
+        """Keep what was compared so far, and that the serving model has proven itself: who hears next goes on there."""
         trial_s, serving = self._config.shadow.trial_s, self.serving.slot
         if serving is None:
             return

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 
@@ -18,6 +20,19 @@ _MIN_GAPS = 3
 
 _NO_WINDOW_S = 30.0
 """Sound that gives no whole window for so long is interrupted too often."""
+
+_CHANGES: Mapping[FaultKind, str] = {
+    "muffled": "above 4.5 kHz the sound is {:.0f} dB lower than this machine was ever heard; check that nothing covers "
+    "the microphone, and that it is dry and clean",
+    "quieter": "the whole sound is {:.0f} dB quieter, all frequencies alike; check the recording level and the "
+    "microphone's place",
+}
+
+
+class _ChangedBy(Protocol):
+    """By how many dB the sound differs from the baseline; None below the limit."""
+
+    def __call__(self, band_db: FloatArray, *, limit_db: float, again: bool) -> float | None: ...
 
 
 class Sensor:
@@ -102,25 +117,14 @@ class Sensor:
 
     def _changed(self, band_db: FloatArray) -> SensorFault | None:
         """What only the baseline tells."""
-        limit_db = self._settings.muffled_db
-        if limit_db is not None:
-            loss_db = self.baseline.muffled_by_db(band_db, limit_db=limit_db, again=self._was("muffled"))
-            if loss_db is not None:
-                return SensorFault(
-                    kind="muffled",
-                    reason=f"above 4.5 kHz the sound is {loss_db:.0f} dB lower than this machine was ever heard; check "
-                    "that nothing covers the microphone, and that it is dry and clean",
-                )
-        limit_db = self._settings.quieter_db
-        if limit_db is not None:
-            fall_db = self.baseline.quieter_by_db(band_db, limit_db=limit_db, again=self._was("quieter"))
-            if fall_db is not None:
-                return SensorFault(
-                    kind="quieter",
-                    reason=f"the whole sound is {fall_db:.0f} dB quieter, all frequencies alike; check the recording "
-                    "level and the microphone's place",
-                )
+        settings, baseline = self._settings, self.baseline
+        checks: tuple[tuple[FaultKind, float | None, _ChangedBy], ...] = (
+            ("muffled", settings.muffled_db, baseline.muffled_by_db),
+            ("quieter", settings.quieter_db, baseline.quieter_by_db),
+        )
+        for kind, limit_db, changed_by_db in checks:
+            again = self.fault is not None and self.fault.kind == kind
+            change_db = None if limit_db is None else changed_by_db(band_db, limit_db=limit_db, again=again)
+            if change_db is not None:
+                return SensorFault(kind=kind, reason=_CHANGES[kind].format(change_db))
         return None
-
-    def _was(self, kind: FaultKind) -> bool:
-        return self.fault is not None and self.fault.kind == kind

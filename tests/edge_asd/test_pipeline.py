@@ -154,6 +154,14 @@ def test_blas_computes_with_one_thread(make_hand_bundle) -> None:
     assert blas_threads()[: len(before)] == before
 
 
+def test_blas_keeps_one_thread_when_another_model_takes_over(make_hand_bundle) -> None:
+    """A device opens the new model ahead of closing the old one."""
+    old, new = (open_pipeline(make_hand_bundle(), prefer=ENGINES, precision="fp32") for _ in range(2))
+    old.close()
+    assert {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"} <= {1}
+    new.close()
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_example_bundle_passes_its_self_test_on_every_engine(engine, precision) -> None:

@@ -193,13 +193,14 @@ def test_exception_in_the_new_model_is_its_own_end_alone(config, install, begin,
     assert "scoring failed" in slot_folder(config).read().standby.why
 
 
-def test_comparison_goes_on_after_a_restart(config, install, begin):
-    """What was heard before counts."""
+@pytest.mark.parametrize("how", [Succession.end, Succession.note], ids=["restart", "reload"])
+def test_comparison_goes_on_after_a_restart_or_a_reload(config, install, begin, how):
+    """What was heard before counts, whether the process has ended or another hearing is opened within it."""
     install("1.0.0")
     install("2.0.0")
     succession, _ = begin()
     play(succession, 1.5)
-    succession.end()
+    how(succession)
     succession, _ = begin()
     assert not succession.is_over
     play(succession, 0.5)
