@@ -8,6 +8,9 @@ from typing import Any
 
 from edge_asd.bundle import ClassFigures, ModelDescription
 from edge_asd.types import FeatureSpec
+from export.fall_back import FittedModel
+from export.int8_report import int8_text
+from export.markdown import table
 from export.windows import Clips
 from train.network import NetworkSpec
 
@@ -21,7 +24,7 @@ class CardFacts:
     """What goes into a model card beside the manifest.
 
     about: Markdown of the maker on data, licence, attribution and use; empty when nothing was stated.
-    training: settings of the training run.
+    training: settings of the training run. int8: how INT8 was fitted to its budget.
     """
 
     description: ModelDescription
@@ -30,6 +33,7 @@ class CardFacts:
     clips: Clips
     training: Mapping[str, Any]
     about: str
+    int8: FittedModel
 
 
 def model_card(facts: CardFacts) -> str:
@@ -45,6 +49,8 @@ def model_card(facts: CardFacts) -> str:
         _training(facts),
         "## INT8 and float32 against the trained network",
         _parity(facts),
+        "## Layers in INT8 and in float",
+        int8_text(facts.int8),
         "## Held-out test clips",
         _test(description.metrics.test),
         "## Thresholds",
@@ -81,7 +87,7 @@ def _network(facts: CardFacts) -> str:
 
 def _training(facts: CardFacts) -> str:
     clips = facts.clips
-    used = _table(
+    used = table(
         ("class", "trained on", "thresholds fitted on", "test, healthy", "test, damaged"),
         [
             (
@@ -110,7 +116,7 @@ def _training(facts: CardFacts) -> str:
 
 
 def _parity(facts: CardFacts) -> str:
-    table = _table(
+    return table(
         ("model", "engine", "windows", "embedding cosine, lowest", "mean", "score difference, largest", "mean"),
         [
             (
@@ -125,14 +131,12 @@ def _parity(facts: CardFacts) -> str:
             for figures in facts.description.metrics.parity
         ],
     )
-    kept = ", ".join(facts.description.metrics.float_layers)
-    return f"{table}\n\nThe INT8 model keeps in float: {kept or 'nothing'}."
 
 
 def _test(figures: Sequence[ClassFigures]) -> str:
     if not figures:
         return "There were no test clips."
-    return _table(
+    return table(
         ("class", "model", "healthy clips", "above threshold", "damaged clips", "above threshold", "AUC"),
         [
             (
@@ -170,8 +174,3 @@ def _thresholds(description: ModelDescription) -> str:
 
 def _known(count: int | None) -> str:
     return "no threshold" if count is None else str(count)
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,10 @@ class Windows:
     wave: FloatArray
     log_mel: FloatArray
     label: NDArray[np.int64]
+
+
+Reader: TypeAlias = Callable[[Sequence[Recording]], Iterator[Windows]]
+"""`read_windows` of one data folder and network."""
 
 
 def find_calibration_clips(folder: Path, checkpoint: Checkpoint) -> Clips:

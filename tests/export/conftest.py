@@ -12,6 +12,9 @@ import torch
 
 from edge_asd.features import log_mel_db
 from edge_asd.types import FeatureSpec
+from export.onnx_model import onnx_from_network
+from export.quantize import QuantizedNetwork, quantize
+from export.windows import Windows, find_calibration_clips, read_windows
 from train.checkpoint import Checkpoint, Split
 from train.network import Network, NetworkSpec
 
@@ -67,3 +70,24 @@ def checkpoint(split) -> Checkpoint:
     with torch.no_grad():
         network(torch.from_numpy(wave), torch.from_numpy(log_mel_db(wave)))
     return Checkpoint(network=network.eval(), spec=spec, classes=CLASSES, split=split, training={"epochs": 0})
+
+
+@pytest.fixture(scope="session")
+def windows(clip_folder, checkpoint) -> list[Windows]:
+    """The healthy clips' windows, in one batch."""
+    clips = find_calibration_clips(clip_folder, checkpoint).for_ranges
+    return list(
+        read_windows(clip_folder, clips, classes=checkpoint.classes, spec=checkpoint.feature_spec, batch_size=16)
+    )
+
+
+@pytest.fixture(scope="session")
+def onnx_fp32(checkpoint) -> bytes:
+    """The exported network."""
+    return onnx_from_network(checkpoint.network, checkpoint.feature_spec)
+
+
+@pytest.fixture(scope="session")
+def quantized(onnx_fp32, windows) -> QuantizedNetwork:
+    """Its every layer in INT8."""
+    return quantize(onnx_fp32, windows)

@@ -29,7 +29,7 @@ def made(tmp_path_factory, clip_folder, checkpoint):
     about.write_text("Data: tones in noise, made for a test. Licence: CC0.")
     out = folder / "test-tones-1.0.0.asd"
     arguments = [str(folder), "--calibration", str(clip_folder), "--out", str(out), "--about", str(about)]
-    assert main([*arguments, "--false-alarms-per-day", "800"]) == 0
+    assert main([*arguments, "--false-alarms-per-day", "800", "--report", str(folder / "report")]) == 0
     return open_bundle(out)
 
 
@@ -93,6 +93,7 @@ def test_parity_is_measured_on_all_clips(made):
     }
     assert {found.n_windows for found in figures.values()} == {16}
     assert all(found.embedding_cosine_min >= 0.99 for found in figures.values())
+    assert figures["int8", "onnxruntime"].embedding_cosine_min >= 0.995  # the budget
     for engine in ("onnxruntime", "openvino"):
         assert figures["fp32", engine].embedding_cosine_min > 0.9999
         assert figures["fp16", engine].embedding_cosine_min > 0.999
@@ -103,6 +104,18 @@ def test_card_says_what_was_stated_and_what_was_counted(made):
     """Licence first, counts of clips, method of each threshold, limits."""
     for text in ("Licence: CC0", "| fan/A | 2 | 3 | 1 | 2 |", "extrapolated", "limits"):
         assert text in made.model_card
+
+
+def test_card_and_report_tell_what_int8_costs(made):
+    """Which layers are float, as in the manifest, the budget, and the AUC's pairs: 4 x 2 of A, 2 x 1 of B."""
+    report = (made.path.parent / "report" / "int8.md").read_text()
+    for text in (made.model_card, report):
+        kept = ", ".join(made.manifest.metrics.float_layers) or "nothing"
+        assert (
+            f"The INT8 model keeps in float: {kept}. Budget: embedding cosine at least 0.995, AUC drop at most 0.002"
+            in text
+        )
+        assert "that of 10 pairs" in text
 
 
 @pytest.mark.parametrize("out", ["model.asd", "model-1.0.0.zip", "-1.0.asd", "no/such/folder/model-1.0.0.asd"])

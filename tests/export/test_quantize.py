@@ -15,31 +15,16 @@ from onnx import numpy_helper
 from edge_asd.errors import EdgeAsdError
 from edge_asd.features import log_mel_db
 from edge_asd.types import FeatureSpec
-from export.onnx_model import check_operators, onnx_from_network
-from export.quantize import quantize, shortest_floats
+from export.onnx_model import check_operators
 from export.runners import runner_from_network, runner_from_onnx
-from export.windows import Windows, find_calibration_clips, read_windows, with_louder
+from export.short_weights import shortest_floats
+from export.windows import Windows, with_louder
 
 
 @pytest.fixture(scope="module")
-def windows(clip_folder, checkpoint):
-    """The healthy clips' windows, in one batch."""
-    clips = find_calibration_clips(clip_folder, checkpoint).for_ranges
-    return list(
-        read_windows(clip_folder, clips, classes=checkpoint.classes, spec=checkpoint.feature_spec, batch_size=16)
-    )
-
-
-@pytest.fixture(scope="module")
-def onnx_fp32(checkpoint) -> bytes:
-    """The exported network."""
-    return onnx_from_network(checkpoint.network, checkpoint.feature_spec)
-
-
-@pytest.fixture(scope="module")
-def quantized(onnx_fp32, windows):
-    """Its INT8 model."""
-    return quantize(onnx_fp32, lambda: iter(windows))
+def int8(quantized) -> bytes:
+    """The model with all layers in INT8, as a bundle would hold it."""
+    return quantized.model(in_float=())
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
@@ -59,12 +44,32 @@ def test_model_holds_its_weights_and_no_source_paths(onnx_fp32):
     assert b".py" not in onnx_fp32
 
 
-def test_int8_embeddings_stay_near_with_no_layer_in_float(onnx_fp32, quantized, windows):
-    """Cosine of at least 0.99 on every window."""
+def test_int8_embeddings_stay_near(onnx_fp32, int8, windows):
+    """Cosine of at least 0.98 on every window with no layer in float but the class product."""
     expected = runner_from_onnx(onnx_fp32, "fp32")(windows[0].wave, windows[0].log_mel).embedding
-    found = runner_from_onnx(quantized.model, "int8")(windows[0].wave, windows[0].log_mel).embedding
-    assert quantized.float_layers == ()
-    assert (expected * found).sum(axis=1).min() >= 0.99
+    found = runner_from_onnx(int8, "int8")(windows[0].wave, windows[0].log_mel).embedding
+    assert (expected * found).sum(axis=1).min() >= 0.98
+
+
+def test_draft_is_the_model_to_the_last_bit(quantized, windows):
+    """What layers are measured with is what they will be."""
+    in_float = list(quantized.layers)[3:6]
+    wave, log_mel = windows[0].wave[:1], windows[0].log_mel[:1]
+    draft = runner_from_onnx(quantized.draft(in_float=in_float), "int8")(wave, log_mel)
+    model = runner_from_onnx(quantized.model(in_float=in_float), "int8")(wave, log_mel)
+    np.testing.assert_array_equal(draft.cosine, model.cosine)
+
+
+def test_layers_in_float_have_no_integers(quantized):
+    """The fewer layers in INT8, the fewer Q; the outputs and what gives them are float in any case."""
+    counts = []
+    for n_float in (0, 5, len(quantized.layers)):
+        graph = onnx.load_from_string(quantized.model(in_float=list(quantized.layers)[:n_float])).graph
+        counts.append(sum(node.op_type == "QuantizeLinear" for node in graph.node))
+        producers = {output: node.op_type for node in graph.node for output in node.output}
+        assert {producers[value.name] for value in graph.output} == {"Div", "Gemm"}
+    assert counts[0] > counts[1] > counts[2] == 0
+    assert {"head.squeeze", "backbone.stem.conv", "tgram.extractor"} <= set(quantized.layers.values())
 
 
 def _at(windows: Windows, peak: float) -> Windows:
@@ -84,9 +89,9 @@ def test_louder_windows_stay_within_full_scale(windows):
     np.testing.assert_array_equal(louder[0].log_mel, log_mel_db(louder[0].wave))
 
 
-def test_quantization_is_what_tensorrt_takes(quantized):
+def test_quantization_is_what_tensorrt_takes(int8):
     """Symmetric, zero points 0, no integer biases, weights as floats ahead of Q, per channel."""
-    model = onnx.load_from_string(quantized.model)
+    model = onnx.load_from_string(int8)
     check_operators(model)
     initializers = {initializer.name: numpy_helper.to_array(initializer) for initializer in model.graph.initializer}
     nodes = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
@@ -96,36 +101,14 @@ def test_quantization_is_what_tensorrt_takes(quantized):
         assert zero_point.dtype == np.int8
         assert not zero_point.any()
     weights = [node for node in nodes if node.op_type == "QuantizeLinear" and node.input[0] in initializers]
-    assert len(weights) == 37
+    assert len(weights) == 36
     assert all(initializers[node.input[0]].dtype == np.float32 for node in weights)
     assert all(initializers[node.input[1]].ndim == 1 for node in weights if len(initializers[node.input[0]].shape) > 2)
 
 
-def test_int8_model_compresses_to_less_than_half(onnx_fp32, quantized):
+def test_int8_model_compresses_to_less_than_half(onnx_fp32, int8):
     """Its weights stand there as floats, but as short ones: a bundle carries both models."""
-    assert len(zlib.compress(quantized.model)) < len(onnx_fp32) / 2
-
-
-@pytest.mark.slow
-def test_costly_layers_are_kept_in_float_and_named(onnx_fp32, quantized, windows):
-    """Where the cosine is asked for that INT8 alone does not reach, the layers that cost most stay in float."""
-    two = [type(windows[0])(wave=windows[0].wave[:2], log_mel=windows[0].log_mel[:2], label=windows[0].label[:2])]
-    expected = runner_from_onnx(onnx_fp32, "fp32")(two[0].wave, two[0].log_mel).embedding
-
-    def lowest(model: bytes) -> float:
-        found = runner_from_onnx(model, "int8")(two[0].wave, two[0].log_mel).embedding
-        return float(((expected * found).sum(axis=1) / np.linalg.norm(found, axis=1)).min())
-
-    plain = lowest(quantize(onnx_fp32, lambda: iter(two)).model)
-    wanted = 1.0 - 0.7 * (1.0 - plain)
-    lines: list[str] = []
-    better = quantize(onnx_fp32, lambda: iter(two), min_embedding_cosine=wanted, say=lines.append)
-    assert lowest(better.model) >= wanted
-    assert 0 < len(better.float_layers) < 20
-    n_quantized = sum(node.op_type == "QuantizeLinear" for node in onnx.load_from_string(better.model).graph.node)
-    n_before = sum(node.op_type == "QuantizeLinear" for node in onnx.load_from_string(quantized.model).graph.node)
-    assert n_quantized < n_before
-    assert any("measuring" in line for line in lines)
+    assert len(zlib.compress(int8)) < len(onnx_fp32) / 2
 
 
 @given(

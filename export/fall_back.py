@@ -1,0 +1,173 @@
+"""A quantized network and real windows in, its INT8 model with as many layers in float as a budget needs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_asd.errors import EdgeAsdError
+from edge_asd.score import MarginScorer
+from edge_asd.types import FloatArray
+from export.parity import Evaluated, evaluate
+from export.quantize import QuantizedNetwork
+from export.runners import runner_from_onnx
+from export.trial import Budget, Fit, Trial, embedding_loss, fit_of, windows_at
+from export.windows import Windows
+
+# Each layer is measured on as many windows, those that INT8 changes most: the budget must hold on these too.
+N_WORST_WINDOWS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCost:
+    """What quantizing one layer alone changes, over the windows that INT8 of all layers changes most.
+
+    node, name: in the network, for people. embedding_loss: 1 - cosine. score_shift: of z.
+    """
+
+    node: str
+    name: str
+    embedding_loss_max: float
+    embedding_loss_mean: float
+    score_shift_max: float
+    score_shift_mean: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A try: so many of the costliest layers in float, and how near that came."""
+
+    n_float: int
+    fit: Fit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedModel:
+    """model: serialized INT8 ONNX that keeps to the budget.
+
+    costs: of all layers, costliest first; as many of them as the last of `steps` says are float. n_pairs: healthy and
+    damaged clips that the AUC compares. n_worst, worst_loss_mean: windows that `costs` are over, and what all layers
+    cost together there.
+    """
+
+    model: bytes
+    budget: Budget
+    costs: tuple[LayerCost, ...]
+    steps: tuple[Step, ...]
+    n_pairs: int
+    n_worst: int
+    worst_loss_mean: float
+
+    @property
+    def fit(self) -> Fit:
+        """Of the model, on all windows."""
+        return self.steps[-1].fit
+
+    @property
+    def in_float(self) -> tuple[LayerCost, ...]:
+        """Layers that are float, costliest first."""
+        return self.costs[: self.steps[-1].n_float]
+
+    @property
+    def float_layers(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(cost.name for cost in self.in_float)
+
+
+def fit_int8(
+    network: QuantizedNetwork,
+    onnx_fp32: bytes,
+    trial: Trial,
+    scorer: MarginScorer,
+    *,
+    budget: Budget,
+    say: Callable[[str], None],
+) -> FittedModel:
+    """Measure what each layer costs alone, and put the costliest into float, one after the other, until it is enough.
+
+    The costs of layers add up nearly, as those of independent noise do, so that this order is near the best.
+
+    Args:
+        network: with all layers in INT8.
+        onnx_fp32: what it was made of.
+        trial: the windows.
+        scorer: of the bundle.
+        budget: that the model has to keep to.
+        say: is told what takes long.
+
+    Raises:
+        EdgeAsdError: not even with all layers but one in float is it enough.
+    """
+    reference = _answers(onnx_fp32, trial.windows, scorer)
+    everything = _answers(network.draft(in_float=()), trial.windows, scorer)
+    loss = embedding_loss(reference, everything)
+    rows = np.argsort(loss)[::-1][:N_WORST_WINDOWS]
+    worst, worst_reference = windows_at(trial.windows(), rows), _at(reference, rows)
+    steps = [Step(n_float=0, fit=fit_of(reference, everything, trial))]
+    say(f"INT8 of all {len(network.layers)} layers: {told(steps[0].fit)}; measuring each layer alone")
+    costs = layer_costs(network, worst, worst_reference, scorer)
+    while not budget.holds(steps[-1].fit):
+        n_float = len(steps)
+        if n_float == len(costs):
+            raise EdgeAsdError(
+                f"INT8 with all layers but {costs[-1].name} in float: {told(steps[-1].fit)}; expected {budget}; "
+                "give more varied calibration clips"
+            )
+        model = network.draft(in_float=[cost.node for cost in costs[:n_float]])
+        fit = fit_of(worst_reference, _answers(model, lambda: iter([worst]), scorer), None)
+        if budget.holds(fit):  # only then is it worth the time to try it on everything
+            fit = fit_of(reference, _answers(model, trial.windows, scorer), trial)
+        steps.append(Step(n_float=n_float, fit=fit))
+        say(f"with {costs[n_float - 1].name} in float, {n_float} of {len(costs)}: {told(fit)}")
+    return FittedModel(
+        model=network.model(in_float=[cost.node for cost in costs[: steps[-1].n_float]]),
+        budget=budget,
+        costs=costs,
+        steps=tuple(steps),
+        n_pairs=trial.n_pairs(),
+        n_worst=len(rows),
+        worst_loss_mean=float(loss[rows].mean()),
+    )
+
+
+def layer_costs(
+    network: QuantizedNetwork, windows: Windows, reference: Evaluated, scorer: MarginScorer
+) -> tuple[LayerCost, ...]:
+    """What quantizing each layer alone changes of the float32 answers to these windows, costliest first."""
+    costs = []
+    for node, name in network.layers.items():
+        alone = network.draft(in_float=[other for other in network.layers if other != node])
+        found = _answers(alone, lambda: iter([windows]), scorer)
+        loss = embedding_loss(reference, found)
+        shift: FloatArray = np.abs(reference.score - found.score)
+        costs.append(
+            LayerCost(
+                node=node,
+                name=name,
+                embedding_loss_max=float(loss.max()),
+                embedding_loss_mean=float(loss.mean()),
+                score_shift_max=float(shift.max()),
+                score_shift_mean=float(shift.mean()),
+            )
+        )
+    return tuple(sorted(costs, key=lambda cost: cost.embedding_loss_max, reverse=True))
+
+
+def told(fit: Fit) -> str:
+    """A fit, for people."""
+    drop = "" if fit.auc_drop is None else f", AUC drop {100 * fit.auc_drop:.2f} points"
+    return (
+        f"lowest embedding cosine {fit.parity.embedding_cosine_min:.5f} on {fit.parity.n_windows} windows, largest "
+        f"score shift {fit.parity.score_difference_max:.3f}{drop}"
+    )
+
+
+def _answers(model: bytes, windows: Callable[[], Iterator[Windows]], scorer: MarginScorer) -> Evaluated:
+    return evaluate({"": runner_from_onnx(model, "int8")}, windows(), scorer)[""]
+
+
+def _at(evaluated: Evaluated, rows: NDArray[np.intp]) -> Evaluated:
+    return Evaluated(embedding=evaluated.embedding[rows], score=evaluated.score[rows])
