@@ -76,7 +76,8 @@ def build_fake_libcuda(tmp_path_factory):
         path = folder / f"libcuda-{abs(hash(options))}.so"
         if not path.exists():
             include = f'-DLOGMEL_CU="{LOGMEL_CU}"'
-            command = [compiler, "-std=c++17", "-O2", "-ffp-contract=off", "-w", "-shared", "-fPIC", "-o", path, include, *options]
+            flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-w", "-shared", "-fPIC"]
+            command = [compiler, *flags, "-o", path, include, *options]
             subprocess.run([*command, HERE / "fake_libcuda.cpp"], check=True)
         return path
 

@@ -89,7 +89,7 @@ def test_kernel_equals_the_reference(make_fake_cuda, spec) -> None:
 
 
 def test_sound_without_a_noise_floor_equals_the_reference(make_fake_cuda) -> None:
-    """Bands 140 dB below a full-scale tone, clipped or sweeping, are within 1e-3 dB of numpy, in any order of threads."""
+    """Bands 140 dB below a full-scale tone, clipped or sweeping, are within 1e-3 dB, in any order of threads."""
     cuda = make_fake_cuda(SHORT)
     seconds = np.arange(SHORT.window_samples) / SHORT.sample_rate_hz
     waves = np.stack(
