@@ -88,13 +88,12 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="where to write the results")
     options = parser.parse_args()
     path = options.json or report_path("faults")
-    tries: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["tries"] if path.exists() else {}
     failed = False
     for name, fault in FAULTS.items():
         if name in options.only if options.only else not options.quick or fault.quick:
-            tries[name] = _tried(name, fault.quick if options.quick and fault.quick else fault.long, options.seed)
-            failed |= bool(tries[name]["failures"])
-            _write({name: tries[name] for name in FAULTS if name in tries}, path)
+            tried = _tried(name, fault.quick if options.quick and fault.quick else fault.long, options.seed)
+            failed |= bool(tried["failures"])
+            _write(name, tried, path)
     return 1 if failed else 0
 
 
@@ -120,7 +119,11 @@ def _tried(name: str, fault: Try, seed: int) -> dict[str, Any]:
     }
 
 
-def _write(tries: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+def _write(name: str, tried: Mapping[str, Any], path: Path) -> None:
+    """Write what became of one fault beside what became of the others, whoever wrote that."""
+    before = json.loads(path.read_text(encoding="utf-8"))["tries"] if path.exists() else {}
+    tries = {**before, name: tried}
+    tries = {each: tries[each] for each in FAULTS if each in tries}
     figures = {name: each["figures"] for name, each in tries.items()}
     totals = {
         "messages": sum(each.get("messages", 0.0) for each in figures.values()),
