@@ -1,6 +1,7 @@
 """A device's YAML file in, its validated configuration out: every key typed, bounded and described in one place."""
 
 from edge_asd.config.device import DeviceConfig, EngineConfig, LogConfig, MetricsConfig, SpoolConfig
+from edge_asd.config.enroll import EnrollConfig
 from edge_asd.config.evidence import EvidenceConfig
 from edge_asd.config.load import check_classes, load_config
 from edge_asd.config.machine import AlarmConfig, ClipsSource, MachineConfig, SoundCardSource
@@ -13,6 +14,7 @@ __all__ = [
     "ClipsSource",
     "DeviceConfig",
     "EngineConfig",
+    "EnrollConfig",
     "EvidenceConfig",
     "LogConfig",
     "MachineConfig",

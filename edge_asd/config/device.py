@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr
 
+from edge_asd.config.enroll import EnrollConfig
 from edge_asd.config.evidence import EvidenceConfig
 from edge_asd.config.machine import MachineConfig
 from edge_asd.config.models import ShadowConfig, TrustConfig
@@ -105,6 +106,9 @@ class DeviceConfig(Part):
         max_length=64,
         description="The machines that are listened to.",
         json_schema_extra=expected("a list of 1 to 64 machines"),
+    )
+    enroll: EnrollConfig = Field(
+        default=EnrollConfig(), description="How machines that no bundle knows are learned: `edge-asd enroll`."
     )
     mqtt: MqttConfig = Field(default=MqttConfig(), description="The broker that scores and alarms go to.")
     spool: SpoolConfig = Field(default=SpoolConfig(), description="Where messages wait while the broker is away.")

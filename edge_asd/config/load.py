@@ -50,12 +50,13 @@ def check_classes(config: DeviceConfig, classes: Sequence[str], *, bundle: str) 
     """
     faults = []
     for index, machine in enumerate(config.machines):
-        if machine.listens_to not in classes:
+        if not machine.is_enrolled and machine.listens_to not in classes:
             faults.append(
                 Fault(
                     line=config.line_of(("machines", index, "listens_to")),
                     text=f"machines[{index}].listens_to is {shown(machine.listens_to)}; expected a class of {bundle}: "
-                    f"{', '.join(classes)}; choose one, or a bundle that was trained on it",
+                    f"{', '.join(classes)}; choose one, or a bundle that was trained on it, or write enrolled and "
+                    "have the device learn it: edge-asd enroll",
                 )
             )
     if faults:

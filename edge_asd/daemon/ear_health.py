@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import re
 from functools import cached_property
 from pathlib import Path
 
 from edge_asd.bundle.archive import write_durably
 from edge_asd.config import MachineConfig
+from edge_asd.daemon.file_names import file_name
 from edge_asd.sensor import Baseline, BaselineError, Sensor, SensorFault, SensorSettings
 from edge_asd.types import Block, FeatureSpec, Window
 
@@ -32,7 +31,7 @@ class EarHealth:
     def __init__(self, machine: MachineConfig, *, spec: FeatureSpec, state_dir: Path) -> None:
         self._machine = machine
         self._spec = spec
-        self._path = state_dir / "sensor" / f"{_file_name(machine.name)}.json"
+        self._path = state_dir / "sensor" / f"{file_name(machine.name)}.json"
         self._source = f"{machine.name}: {machine.source.model_dump_json(exclude_none=True)}"
         self._saved_s = 0.0
         self._disk_trouble = False
@@ -93,9 +92,3 @@ class EarHealth:
             self._disk_trouble = True
         else:
             self._disk_trouble = False
-
-
-def _file_name(machine: str) -> str:
-    """A name that any file system takes; machines whose names differ have different ones."""
-    plain = re.sub(r"[^A-Za-z0-9_-]", "_", machine)[:64]
-    return plain if plain == machine else f"{plain}-{hashlib.sha256(machine.encode()).hexdigest()[:8]}"
