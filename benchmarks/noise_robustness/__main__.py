@@ -22,17 +22,16 @@ from typing import Any, get_args
 from rich.console import Console
 
 from benchmarks.noise_robustness.figures import FIGURES, figures_of
-from benchmarks.noise_robustness.methods import METHODS, Compute
+from benchmarks.noise_robustness.methods import Compute, Method
 from benchmarks.noise_robustness.results import ResultRow, Results
 from benchmarks.noise_robustness.sound import Sound, open_sound
+from benchmarks.noise_robustness.studies import STUDIES
 from benchmarks.noise_robustness.table import markdown, print_tables
 from benchmarks.noise_robustness.trial import CASES, Protocol, Trial, open_trial
-from edge_asd.errors import EdgeAsdError
+from edge_asd.errors import EdgeAsdError, UsageError
 from train.settings import Device, Precision
 
 _RESULTS = Path(__file__).resolve().parent.parent / "results"
-_QUICK = Protocol(limit=4, tested_mixtures=8, further_mixtures=4, memory_each=1, snrs_db=(10.0, -10.0), windows=40)
-_QUICK_METHODS = ("log-mel", "ae", "logmel-os-scl")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,14 +60,21 @@ def measure(options: argparse.Namespace, quick_folder: Path, console: Console) -
     Raises:
         EdgeAsdError: the sound cannot be used, a training fails, or something cannot be written.
     """
-    protocol = _QUICK if options.quick else Protocol(windows=options.windows, learning_rate=options.learning_rate)
+    study = STUDIES[options.study]
+    methods = options.methods or (study.quick_methods if options.quick else tuple(study.methods))
+    unknown = sorted(set(methods) - set(study.methods))
+    if unknown:
+        raise UsageError(f"--methods {unknown[0]}: study {options.study} has {', '.join(study.methods)}")
+    full = dataclasses.replace(study.protocol, windows=options.windows, learning_rate=options.learning_rate)
+    protocol = study.quick if options.quick else full
     work = quick_folder if options.quick else options.work
     sound = open_sound(options.data, work, noise=options.noise)
     facts = _facts(sound)
-    path = options.json or (quick_folder / "quick.json" if options.quick else _RESULTS / f"{_name(sound)}.json")
+    path = options.json or (
+        quick_folder / "quick.json" if options.quick else _RESULTS / f"{_name(sound)}{study.suffix}.json"
+    )
     results = Results(path, facts, protocol)
     compute = Compute(device=options.device, precision=options.precision, compile=options.compile)
-    methods = options.methods or (_QUICK_METHODS if options.quick else tuple(METHODS))
     digest = hashlib.sha256(json.dumps([facts, dataclasses.asdict(protocol)]).encode()).hexdigest()[:12]
     for seed in options.seeds or ([0] if options.quick else [0, 1, 2]):
         absent = [method for method in methods if not results.has(method, seed)]
@@ -76,24 +82,25 @@ def measure(options: argparse.Namespace, quick_folder: Path, console: Console) -
             continue
         trial = open_trial(sound, seed, protocol, work / digest / f"seed-{seed}")
         for method in absent:
-            row = measure_row(method, trial, compute)
-            results.add(row, tuple(METHODS))
+            row = measure_row(method, study.methods[method], trial, compute)
+            results.add(row, tuple(study.methods))
             console.print(
                 f"{method}, seed {seed}: trained {row.training_s:.0f} s, scored {row.scoring_s:.0f} s", highlight=False
             )
     return results
 
 
-def measure_row(method: str, trial: Trial, compute: Compute) -> ResultRow:
+def measure_row(name: str, method: Method, trial: Trial, compute: Compute) -> ResultRow:
     """Train and test one method."""
-    fitted = METHODS[method](trial, compute)
+    fitted = method(trial, compute)
     began_s = time.perf_counter()
     figures = figures_of(fitted, trial)
     return ResultRow(
-        method=method,
+        method=name,
         seed=trial.seed,
         figures=figures,
         training_s=fitted.cost.training_s,
+        training_cpu_s=fitted.cost.training_cpu_s,
         scoring_s=time.perf_counter() - began_s,
         steps=fitted.cost.steps,
         parameters=fitted.cost.parameters,
@@ -130,7 +137,8 @@ def _parser() -> argparse.ArgumentParser:
         "--noise", type=Path, help="noise with a metadata.csv (file, tag, group); else esc50 or generated"
     )
     parser.add_argument("--quick", action="store_true", help="a minute, with next to no training: whether it runs")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="M", help=f"some of {', '.join(METHODS)}")
+    parser.add_argument("--study", choices=STUDIES, default="methods", help="rivals, or an encoder after train.retain")
+    parser.add_argument("--methods", nargs="+", metavar="M", help="some of the study's; by default all")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="by default 0 1 2")
     parser.add_argument("--windows", type=int, default=protocol.windows, help="that each training draws")
     parser.add_argument(

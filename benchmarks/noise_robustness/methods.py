@@ -61,7 +61,7 @@ def log_mel_nearest(trial: Trial, compute: Compute) -> Fitted:  # noqa: ARG001 -
             features.append(torch.cat([bands.mean(dim=1), bands.std(dim=1, correction=0)]).numpy())
         return Outputs(class_names=mixtures.class_names, layers={"embedding": np.stack(features)})
 
-    cost = Cost(training_s=0.0, steps=0, parameters=0, multiply_adds=0)
+    cost = Cost(training_s=0.0, training_cpu_s=0.0, steps=0, parameters=0, multiply_adds=0)
     return Fitted(hear=hear, scorers=("k-NN",), cost=cost, settings={})
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from edge_asd.errors import ClipError
 from edge_asd.types import FloatArray
 from train.data.waves import FULL_SCALE
+from train.retain.mixing import noise_at_snr
 
 LEVEL_DBFS = -36.0
 """RMS of every mixture below full scale: loudness says nothing, and peaks find room."""
@@ -35,15 +36,15 @@ def mix(machine: FloatArray, noise: FloatArray, snr_db: float) -> FloatArray:
 
 
 def parts(machine: FloatArray, noise: FloatArray, snr_db: float) -> FloatArray:
-    """The machine and the noise as they stand in their mixture, (2, n) float64; their sum has LEVEL_DBFS.
+    """The machine and the noise as they stand in their mixture, (2, n); their sum has LEVEL_DBFS.
 
     Raises:
         ClipError: one of them is silent.
     """
-    scaled = np.stack([_at_unit_rms(machine, "machine"), 10.0 ** (-snr_db / 20.0) * _at_unit_rms(noise, "noise")])
-    rms = np.sqrt(np.mean(np.square(scaled.sum(axis=0))))
-    both: FloatArray = scaled * (10.0 ** (LEVEL_DBFS / 20.0) / rms)
-    return both
+    machine, noise = _audible(machine, "machine"), _audible(noise, "noise")
+    both = np.stack([machine, noise_at_snr(machine[None], noise[None], snr_db)[0]])
+    rms = np.sqrt(np.mean(np.square(both.sum(axis=0), dtype=np.float64)))
+    return both * np.float32(10.0 ** (LEVEL_DBFS / 20.0) / rms)
 
 
 def repeated(wave: FloatArray, n_samples: int, start: int = 0) -> FloatArray:
@@ -51,11 +52,10 @@ def repeated(wave: FloatArray, n_samples: int, start: int = 0) -> FloatArray:
     return np.take(wave, np.arange(start, start + n_samples), mode="wrap")
 
 
-def _at_unit_rms(wave: FloatArray, what: str) -> FloatArray:
-    wave = wave.astype(np.float64)
-    wave -= wave.mean()
-    rms = np.sqrt(np.mean(np.square(wave)))
+def _audible(wave: FloatArray, what: str) -> FloatArray:
+    """The wave without its mean."""
+    centred: FloatArray = (wave - wave.mean(dtype=np.float64)).astype(np.float32)
+    rms = np.sqrt(np.mean(np.square(centred, dtype=np.float64)))
     if not rms > 1e-7:
         raise ClipError(f"the {what} is silent (RMS {rms:.1e}); expected sound; leave the clip out")
-    unit: FloatArray = wave / rms
-    return unit
+    return centred

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.noise_robustness.mixing import mix, repeated
+from benchmarks.noise_robustness.mixing import mix, parts, repeated
 from benchmarks.noise_robustness.noise import NoiseClip
 from benchmarks.noise_robustness.sound import MachineClip
 from edge_asd.capture.clips import read_clip
@@ -36,6 +36,10 @@ class Mixture:
         """Mix, (160,000,) float32."""
         return mix(self.clean_wave(), self.noise_wave(), self.snr_db)
 
+    def parts(self) -> FloatArray:
+        """The machine and the noise as they stand in the mixture, (2, 160,000)."""
+        return parts(self.clean_wave(), self.noise_wave(), self.snr_db)
+
     def clean_wave(self) -> FloatArray:
         """The machine alone as recorded, (160,000,); a clip that is too short repeats."""
         return repeated(_read(self.machine.path), N_SAMPLES)
@@ -55,6 +59,11 @@ class MixtureSet:
     def class_names(self) -> tuple[str, ...]:
         """(N,) of the machines."""
         return tuple(mixture.machine.class_name for mixture in self.mixtures)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """(N,) recordings that the machines' clips are of."""
+        return tuple(mixture.machine.group for mixture in self.mixtures)
 
     @property
     def is_anomaly(self) -> NDArray[np.bool_]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
-import shutil
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,19 +28,25 @@ from train.features import LogMel
 from train.fit import fit
 from train.models import AnyNetwork
 from train.network import Network
+from train.resume import has_ended
 from train.run_folder import write_json
 from train.settings import TrainingSettings
 
 _TIME_NAME = "training_time.json"
-"""The last file that a training leaves here: without it the run is not whole."""
+"""Seconds on the clock and of the processor that a training took, over all its starts."""
 _BATCH = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a method took. multiply_adds: of the network for one window of 10 s, without its log-mel."""
+    """What a method took.
+
+    training_s, training_cpu_s: on the clock and of all processors; of starts that were killed it is missing.
+    multiply_adds: of the network for one window of 10 s, without its log-mel.
+    """
 
     training_s: float
+    training_cpu_s: float
     steps: int
     parameters: int
     multiply_adds: int
@@ -52,22 +59,44 @@ def trained(trial: Trial, name: str, settings: TrainingSettings) -> Path:
         EdgeAsdError: as `train.fit.fit`.
     """
     run = trial.work / name
-    if not (run / _TIME_NAME).is_file():
-        shutil.rmtree(run, ignore_errors=True)
+    finished(run, lambda: fit(trial.folder, run, settings, Console(quiet=True), resume=True))
+    return run
+
+
+def finished(run: Path, train: Callable[[], object]) -> None:
+    """Train, or go on with, a run that has not come to its end, and note its time."""
+    if not has_ended(run):
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", module="lightning.*")  # advice on worker counts, not faults
-        began_s = time.perf_counter()
-        fit(trial.folder, run, settings, Console(quiet=True))
-        write_json(run / _TIME_NAME, {"training_s": time.perf_counter() - began_s})
-    return run
+        began_s, began_cpu_s = time.perf_counter(), time.process_time()
+        try:
+            train()
+        finally:
+            _add_time(run, time.perf_counter() - began_s, time.process_time() - began_cpu_s)
+
+
+def _add_time(run: Path, training_s: float, training_cpu_s: float) -> None:
+    """Add the time of one start to those of earlier ones; of one that was killed it is missing."""
+    if run.is_dir():
+        earlier = times_of(run)
+        write_json(run / _TIME_NAME, [earlier[0] + training_s, earlier[1] + training_cpu_s])
+
+
+def times_of(run: Path) -> tuple[float, float]:
+    """Seconds on the clock and of the processor that a training took so far."""
+    path = run / _TIME_NAME
+    training_s, training_cpu_s = json.loads(path.read_text()) if path.is_file() else (0.0, 0.0)
+    return float(training_s), float(training_cpu_s)
 
 
 def cost_of(run: Path, settings: TrainingSettings) -> Cost:
     """What the training of a whole run took."""
     network = load_checkpoint(run).network
     windows = settings.windows_per_epoch or 0
+    training_s, training_cpu_s = times_of(run)
     return Cost(
-        training_s=float(json.loads((run / _TIME_NAME).read_text())["training_s"]),
+        training_s=training_s,
+        training_cpu_s=training_cpu_s,
         steps=settings.all_epochs * -(-windows // settings.batch_size),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         multiply_adds=multiply_adds(network),
@@ -97,8 +126,12 @@ class Listener:
 
     def __call__(self, mixtures: MixtureSet) -> Outputs:
         """Hear all: `embedding` (N, 128), `feature_map` (N, 1024) and the margin score, or a baseline's error."""
-        own = np.array([self._classes[name] for name in mixtures.class_names])
-        waves = np.stack(list(mixtures.waves()))  # (N, samples)
+        outputs = self.hear(np.stack(list(mixtures.waves())), mixtures.class_names)
+        return dataclasses.replace(outputs, groups=mixtures.groups)
+
+    def hear(self, waves: FloatArray, class_names: tuple[str, ...]) -> Outputs:
+        """The same of waves (N, samples), each as one of the classes."""
+        own = np.array([self._classes[name] for name in class_names])
         parts = []
         with torch.inference_mode():
             for start in range(0, len(waves), _BATCH):
@@ -106,7 +139,7 @@ class Listener:
                 parts.append(self._hear(torch.from_numpy(waves[batch]).to(self._device), own[batch]))
         scores, embedding, feature_map = (np.concatenate(column) for column in zip(*parts, strict=True))
         layers = {"embedding": embedding, "feature_map": feature_map} if embedding.shape[1] else {}
-        return Outputs(class_names=mixtures.class_names, layers=layers, own=scores.astype(np.float64))
+        return Outputs(class_names=class_names, layers=layers, own=scores.astype(np.float64))
 
     def _hear(self, wave: Tensor, own: NDArray[np.int64]) -> tuple[FloatArray, FloatArray, FloatArray]:
         log_mel = self._log_mel(wave)  # (B, 128, 313)

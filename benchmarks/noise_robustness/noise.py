@@ -12,9 +12,9 @@ import numpy as np
 import soundfile
 
 from edge_asd.capture.clips import read_clip
-from edge_asd.errors import UsageError
 from edge_asd.types import FeatureSpec, FloatArray
 from train.data.table import TABLE_NAME
+from train.retain.noise import list_noise
 from train.synth.flow import rumble
 from train.synth.levels import at_rms
 
@@ -42,33 +42,23 @@ class NoiseClip:
     kind: NoiseKind
 
 
-def list_noise(folder: Path, *, without: Sequence[str] = ()) -> tuple[NoiseClip, ...]:
+def list_kinds(folder: Path, *, without: Sequence[str] = ()) -> tuple[NoiseClip, ...]:
     """List the clips of a folder that are clearly stationary or clearly not.
 
     Args:
-        folder: with a metadata.csv (file, tag, group).
+        folder: as train.retain.noise.list_noise understands it.
         without: tags that serve for something else.
 
     Raises:
-        UsageError: there is no such table.
-        ClipError: a clip cannot be used.
+        UsageError: its table is not as expected.
+        ClipError: the folder is not there, or a clip cannot be used.
     """
-    try:
-        with (folder / TABLE_NAME).open(newline="", encoding="utf-8") as file:
-            rows = [(row["file"], row["tag"], row["group"]) for row in csv.DictReader(file)]
-    except (OSError, KeyError) as error:
-        raise UsageError(
-            f"{folder / TABLE_NAME}: no table of noise ({error!r}); expected the columns file, tag and group, as the "
-            "folder esc50 has them"
-        ) from error
     clips = []
-    for name, tag, group in rows:
-        if tag in without:
-            continue
-        kind = kind_of(read_clip(folder / name))
+    for clip in list_noise(folder):
+        kind = None if clip.tag in without else kind_of(read_clip(folder / clip.file))
         if kind is not None:
-            clips.append(NoiseClip(path=folder / name, tag=tag, group=group, kind=kind))
-    return tuple(sorted(clips, key=lambda clip: clip.path))
+            clips.append(NoiseClip(path=folder / clip.file, tag=clip.tag, group=clip.group, kind=kind))
+    return tuple(clips)
 
 
 def kind_of(wave: FloatArray) -> NoiseKind | None:

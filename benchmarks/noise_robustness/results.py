@@ -22,6 +22,7 @@ class ResultRow:
     seed: int
     figures: Figures
     training_s: float
+    training_cpu_s: float
     scoring_s: float
     steps: int
     parameters: int

@@ -10,8 +10,15 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
 
-from edge_asd.types import FloatArray
+from edge_asd.bundle.memory import Encoder, memory_from_vectors
+from edge_asd.score.build import fit_memory
+from edge_asd.score.knn import KnnScorer
+from edge_asd.types import FeatureSpec, FloatArray
+
+_ENCODER = Encoder(sha256="", precision="fp32", layer="embedding", feature_spec=FeatureSpec())
+_LEAST_STD = 1e-6  # of scores that are all alike
 
 Scores: TypeAlias = NDArray[np.float64]
 
@@ -21,12 +28,13 @@ class Outputs:
     """What a method gives for N windows.
 
     class_names: (N,) as which each is scored. layers: (N, size) each, by name, to be near or far from one another. own:
-    (N,) the method's own anomaly score; None where it has none.
+    (N,) the method's own anomaly score; None where it has none. groups: (N,) recordings, where a scorer needs them.
     """
 
     class_names: tuple[str, ...]
     layers: Mapping[str, FloatArray]
     own: Scores | None = None
+    groups: tuple[str, ...] = ()
 
 
 Scorer: TypeAlias = Callable[[Outputs, Outputs], Scores]
@@ -51,11 +59,32 @@ def nearest(memory: Outputs, test: Outputs, *, layer: str) -> Scores:
     return scores
 
 
+def fused(memory: Outputs, test: Outputs) -> Scores:
+    """The device's fusion: own score and distance of the embedding, each in deviations of what the memory has.
+
+    Distances within the memory pass over the same recording.
+    """
+    if memory.own is None or test.own is None:
+        raise ValueError("the method gives no score of its own; expected one that does")
+    scores = np.empty(len(test.class_names))
+    remembered, asked = np.array(memory.class_names), np.array(test.class_names)
+    groups = np.unique(np.array(memory.groups), return_inverse=True)[1].astype(np.int64)
+    for name in np.unique(asked):
+        known, heard = remembered == name, asked == name
+        vectors = normalize(memory.layers["embedding"][known])
+        healthy = memory_from_vectors(vectors, _ENCODER, group=groups[known])
+        distance = KnnScorer(healthy, fit_memory(healthy, healthy))
+        own = (test.own[heard] - memory.own[known].mean()) / max(memory.own[known].std(ddof=1), _LEAST_STD)
+        scores[heard] = (own + distance.score_vectors(normalize(test.layers["embedding"][heard]))) / 2.0
+    return scores
+
+
 SCORERS: Mapping[str, Scorer] = {
     "margin": own_score,
     "error": own_score,
     "k-NN": functools.partial(nearest, layer="embedding"),
     "k-NN map": functools.partial(nearest, layer="feature_map"),
+    "fusion": fused,
 }
 """margin: z of the class. error: of a reconstruction. k-NN: nearest by the embedding, or by the map over time."""
 

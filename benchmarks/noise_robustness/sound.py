@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.noise_robustness.noise import NoiseClip, generate_noise, list_noise
+from benchmarks.noise_robustness.noise import NoiseClip, generate_noise, list_kinds
 from edge_asd.errors import UsageError
 from train.data import Recording, load_recordings
-from train.data.table import TABLE_NAME
+from train.retain.noise import list_noise
 
 MACHINES, NOISE = "uav_propeller", "esc50"
 """Folders of DATA with the machines that are tested, and with the noise."""
@@ -63,12 +62,12 @@ def open_sound(data: Path, work: Path, *, noise: Path | None = None) -> Sound:
     if (data / MACHINES).is_dir():
         folder, noise_folder = data / MACHINES, noise or data / NOISE
         further = _further(data, noise_folder)
-        noise_clips = list_noise(noise_folder, without=FURTHER_TAGS)
+        noise_clips = list_kinds(noise_folder, without=FURTHER_TAGS)
     else:
         folder, further = data, ()
         if noise is None:
             generate_noise(work / "noise", seed=0)
-        noise_clips = list_noise(noise or work / "noise")
+        noise_clips = list_kinds(noise or work / "noise")
     if not noise_clips:
         raise UsageError(f"{noise or data}: no clip of noise is clearly stationary or clearly not; record more kinds")
     return Sound(
@@ -91,15 +90,14 @@ def _further(data: Path, noise_folder: Path) -> tuple[MachineClip, ...]:
         for recording in load_recordings(folder)
         if recording.label == "normal" and (recording.stated_split == "train" or folder.name == FURTHER_FOLDERS[0])
     ]
-    with (noise_folder / TABLE_NAME).open(newline="", encoding="utf-8") as file:
-        clips += [
-            MachineClip(
-                path=noise_folder / row["file"],
-                class_name=f"{noise_folder.name}/{row['tag']}",
-                is_anomaly=False,
-                group=row["group"],
-            )
-            for row in csv.DictReader(file)
-            if row["tag"] in FURTHER_TAGS
-        ]
+    clips += [
+        MachineClip(
+            path=noise_folder / clip.file,
+            class_name=f"{noise_folder.name}/{clip.tag}",
+            is_anomaly=False,
+            group=clip.group,
+        )
+        for clip in list_noise(noise_folder)
+        if clip.tag in FURTHER_TAGS
+    ]
     return tuple(clips)

@@ -109,7 +109,7 @@ def open_trial(sound: Sound, seed: int, protocol: Protocol, work: Path) -> Trial
 def _write_training(sides: Sides, protocol: Protocol, clips: Path, folder: Path) -> None:
     """Mix training and validation in stationary noise, and prepare them for train.fit."""
     clips.mkdir(parents=True, exist_ok=True)
-    further_validation, further_train = _first_group_of_each(sides.further)
+    further_validation, further_train = first_group_of_each(sides.further)
     train, validation = (*sides.train, *further_train), (*sides.validation, *further_validation)
     counts = Counter(machine.class_name for machine in train)
     rng = np.random.default_rng([sides.seed, 0])
@@ -132,7 +132,7 @@ def _write_training(sides: Sides, protocol: Protocol, clips: Path, folder: Path)
     shutil.rmtree(clips)
 
 
-def _first_group_of_each(clips: Sequence[MachineClip]) -> tuple[tuple[MachineClip, ...], tuple[MachineClip, ...]]:
+def first_group_of_each(clips: Sequence[MachineClip]) -> tuple[tuple[MachineClip, ...], tuple[MachineClip, ...]]:
     """The first group of each class, and the rest."""
     first: dict[str, str] = {}
     for clip in clips:

@@ -1,11 +1,13 @@
 """The command measures the rows that are absent, keeps what is done, and runs on generated sound."""
 
+import dataclasses
 import json
 
 import pytest
 
 from benchmarks.noise_robustness import methods
 from benchmarks.noise_robustness.__main__ import main
+from benchmarks.noise_robustness.studies import STUDIES
 from train.synth import __main__ as synth
 
 
@@ -26,8 +28,8 @@ def counted(monkeypatch):
         measured.append(trial.seed)
         return methods.log_mel_nearest(trial, compute)
 
-    monkeypatch.setattr("benchmarks.noise_robustness.__main__.METHODS", {"log-mel": method})
-    monkeypatch.setattr("benchmarks.noise_robustness.__main__._QUICK_METHODS", ("log-mel",))
+    study = dataclasses.replace(STUDIES["methods"], methods={"log-mel": method}, quick_methods=("log-mel",))
+    monkeypatch.setattr("benchmarks.noise_robustness.__main__.STUDIES", {"methods": study})
     return measured
 
 

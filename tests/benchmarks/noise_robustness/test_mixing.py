@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from benchmarks.noise_robustness.mixing import LEVEL_DBFS, mix, parts, repeated
 from benchmarks.noise_robustness.mixtures import draw_mixtures
-from benchmarks.noise_robustness.noise import NoiseClip, generate_noise, kind_of, list_noise
+from benchmarks.noise_robustness.noise import NoiseClip, generate_noise, kind_of, list_kinds
 from benchmarks.noise_robustness.sound import MachineClip
-from edge_asd.errors import ClipError, UsageError
+from edge_asd.errors import ClipError
 
 RATE_HZ = 16_000
 
@@ -75,15 +75,9 @@ def test_noise_is_told_by_how_its_level_moves(tmp_path):
     assert kind_of(np.zeros_like(steady)) is None
     assert kind_of(click) is None
     generate_noise(tmp_path, seed=0)
-    kinds = Counter((clip.tag, clip.kind) for clip in list_noise(tmp_path))
+    kinds = Counter((clip.tag, clip.kind) for clip in list_kinds(tmp_path))
     assert set(kinds) == {("rumble", "stationary"), ("burst", "non-stationary")}
     assert min(kinds.values()) > 20
-
-
-def test_a_folder_without_a_table_of_noise_is_told(tmp_path):
-    """What it must hold, and who has it."""
-    with pytest.raises(UsageError, match="columns file, tag and group"):
-        list_noise(tmp_path)
 
 
 def drawn(seed, snr_db=(-10.0, 10.0)):

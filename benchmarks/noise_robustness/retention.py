@@ -1,0 +1,105 @@
+"""A trial and the preset of an encoder in, the encoder frozen, retained, denoised, or heard without mixing, out."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from benchmarks.noise_robustness.corpus import write_corpus
+from benchmarks.noise_robustness.methods import Compute, Fitted, Method, network, settings_for
+from benchmarks.noise_robustness.mixtures import MixtureSet
+from benchmarks.noise_robustness.networks import Cost, Listener, finished, multiply_adds, times_of, trained
+from benchmarks.noise_robustness.scorers import Outputs
+from benchmarks.noise_robustness.trial import Trial
+from train.checkpoint import load_checkpoint
+from train.retain.run import retain
+from train.retain.settings import RetainSettings
+
+_SCORERS = ("margin", "k-NN", "k-NN map", "fusion")
+_MOST_OF_THE_NOISE = 0.8
+"""Share of the noise clips that a batch may hold, where there are few: some validate, and none is drawn twice."""
+
+ABLATIONS: Mapping[str, Mapping[str, Any]] = {
+    "denoised": {"objective": "denoise"},
+    "tagged": {"align_weight": 0.0},
+    "aligned": {"tag_weight": 0.0},
+    "retained": {},
+}
+"""What of train.retain's settings differs: the denoising baseline, each loss alone, both."""
+
+
+def frozen(trial: Trial, compute: Compute, *, base: str) -> Fitted:
+    """The encoder as train.fit left it."""
+    return dataclasses.replace(network(trial, compute, preset=base), scorers=_SCORERS)
+
+
+def fine_tuned(trial: Trial, compute: Compute, *, base: str, changes: Mapping[str, Any]) -> Fitted:
+    """The encoder after train.retain, for as many windows as train.fit drew; its time is that of both trainings."""
+    start = trained(trial, base, settings_for(base, trial.protocol, compute, trial.seed))
+    settings = _settings(trial, compute, start, changes)
+    run = trial.work / "-".join([base, *(f"{name}-{value}" for name, value in changes.items()), "fine-tuned"])
+    machines, noise = write_corpus(trial)
+    finished(run, lambda: retain(machines, noise, run, settings, Console(quiet=True), resume=True))
+    checkpoint = load_checkpoint(run)
+    times = np.add(times_of(start), times_of(run))
+    cost = Cost(
+        training_s=float(times[0]),
+        training_cpu_s=float(times[1]),
+        steps=settings.steps,
+        parameters=sum(parameter.numel() for parameter in checkpoint.network.parameters()),
+        multiply_adds=multiply_adds(checkpoint.network),
+    )
+    told = settings.as_plain() | {"start_from": base}
+    return Fitted(hear=Listener(checkpoint, compute.device), scorers=_SCORERS, cost=cost, settings=told)
+
+
+def _settings(trial: Trial, compute: Compute, start: Path, changes: Mapping[str, Any]) -> RetainSettings:
+    protocol = trial.protocol
+    n_noise = sum(len(clips) for clips in trial.sides.train_noise.values())
+    batch_size = min(protocol.batch_size, max(2, int(_MOST_OF_THE_NOISE * n_noise)))
+    steps = -(-protocol.windows // batch_size)
+    return RetainSettings(
+        start_from=str(start),
+        steps=steps,
+        warm_up_steps=steps // 20,
+        validate_every=steps,
+        batch_size=batch_size,
+        learning_rate=protocol.learning_rate,
+        final_learning_rate=protocol.learning_rate / 10.0,
+        seed=trial.seed,
+        device=compute.device,
+        precision=compute.precision,
+        **changes,
+    )
+
+
+def oracle(trial: Trial, compute: Compute, *, base: str) -> Fitted:
+    """The frozen encoder hears machine and noise apart; what it says of both is mixed in halves: the upper bound."""
+    fitted = frozen(trial, compute, base=base)
+    listener = Listener(load_checkpoint(trial.work / base), compute.device)
+
+    def hear(mixtures: MixtureSet) -> Outputs:
+        parts = np.stack([mixture.parts() for mixture in mixtures.mixtures], axis=1)  # (2, N, samples)
+        clean, noise = (listener.hear(waves, mixtures.class_names) for waves in parts)
+        layers = {name: 0.5 * (vectors + noise.layers[name]) for name, vectors in clean.layers.items()}
+        return Outputs(class_names=mixtures.class_names, layers=layers, groups=mixtures.groups)
+
+    return dataclasses.replace(fitted, hear=hear, scorers=("k-NN", "k-NN map"))
+
+
+def retention_methods(base: str) -> dict[str, Method]:
+    """All rows of one encoder, by name."""
+    return {
+        f"{base} frozen": functools.partial(frozen, base=base),
+        **{
+            f"{base} {name}": functools.partial(fine_tuned, base=base, changes=changes)
+            for name, changes in ABLATIONS.items()
+        },
+        f"{base} oracle": functools.partial(oracle, base=base),
+    }
