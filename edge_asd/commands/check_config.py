@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     bundle = verified_bundle(config)
     model = f"{bundle.manifest.name} {bundle.manifest.version}"
     table = Table(box=None)
-    for heading in ("machine", "listens to", "source", "hop", "scorer", "threshold"):
+    for heading in ("machine", "listens to", "source", "hop", "threshold"):
         table.add_column(heading, overflow="fold")
     for machine in config.machines:
         threshold = machine.threshold
@@ -46,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
             threshold = bundle.manifest.threshold(machine.listens_to, machine.scorer).threshold
         hop_s = machine.hop_samples / FeatureSpec().sample_rate_hz
         scorer = machine.scorer or bundle.manifest.scorer_of(machine.listens_to)
-        table.add_row(machine.name, machine.listens_to, _source(machine), f"{hop_s:g} s", scorer, f"{threshold:.2f}")
+        heard_as = machine.listens_to if scorer == "margin" else f"{machine.listens_to} by {scorer}"
+        table.add_row(machine.name, heard_as, _source(machine), f"{hop_s:g} s", f"{threshold:.2f}")
     console = Console(highlight=False)
     console.print(f"{arguments.config} is good: {_reports_to(config)}, model {model}", markup=False, soft_wrap=True)
     console.print(table)

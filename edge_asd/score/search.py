@@ -24,7 +24,8 @@ class NearestNeighbours:
     def __init__(self, vectors: FloatArray, *, block_elements: int = BLOCK_ELEMENTS) -> None:
         self._vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         squared = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
-        self._half_squared = (squared / 2.0).astype(np.float32)  # (n,)
+        with np.errstate(over="ignore"):  # such vectors are compared in float64 alone
+            self._half_squared = (squared / 2.0).astype(np.float32)  # (n,)
         self._longest = float(np.sqrt(squared.max()))
         # Of the product of the lengths: how far a value of `half` may be from the real one. Source: Higham, Accuracy
         # and Stability of Numerical Algorithms (2002), section 3.1, for an inner product of d terms and two sums.
@@ -54,7 +55,8 @@ class NearestNeighbours:
         for start in range(0, len(queries), rows):
             block = queries[start : start + rows]
             # Half the squared distance less half the query's squared length: ranks as the distance.
-            half = self._half_squared - block @ self._vectors.T  # (rows, n)
+            with np.errstate(over="ignore", invalid="ignore"):
+                half = self._half_squared - block @ self._vectors.T  # (rows, n)
             for row, query in enumerate(block):
                 allowed = None
                 if query_group is not None and group is not None:

@@ -29,27 +29,13 @@ def config(tmp_path, make_hand_bundle) -> Path:
 
 
 def test_a_good_configuration_is_summed_up(config, capsys):
-    """The summary names the device, broker, model, and each machine with its source, hop, scorer and threshold."""
+    """The summary names the device, broker, model, and each machine with its source, hop and threshold."""
     assert main(["check-config", str(config)]) == 0
     heading, _, *rows = capsys.readouterr().out.splitlines()
     assert heading == f"{config} is good: plant-1/line-3 reports to localhost:1883, model hand 1.0.0"
     assert [row.split() for row in rows] == [
-        ["motor-1", "bldc/M1", "USB", "Audio,", "channel", "1", "0.96", "s", "margin", "1.25"],
-        [
-            "motor-2",
-            "bldc/M3",
-            "clips",
-            "at",
-            "20",
-            "times",
-            "real",
-            "time,",
-            "repeated",
-            "0.96",
-            "s",
-            "margin",
-            "2.00",
-        ],
+        ["motor-1", "bldc/M1", "USB", "Audio,", "channel", "1", "0.96", "s", "1.25"],
+        ["motor-2", "bldc/M3", "clips", "at", "20", "times", "real", "time,", "repeated", "0.96", "s", "2.00"],
     ]
 
 
