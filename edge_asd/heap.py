@@ -1,8 +1,9 @@
-"""The C library's heap, kept small in a process that runs for months; libraries other than glibc stay as they are."""
+"""The memory of a process that runs for months, kept small; C libraries other than glibc stay as they are."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 
 _M_ARENA_MAX = -8
 """Source: malloc.h of glibc."""
@@ -21,7 +22,8 @@ def share_arenas() -> None:
 
 
 def give_back() -> None:
-    """Hand memory that was freed back to the system, after something that took much of it once."""
+    """Hand what is no longer used back to the system, after something that took much memory once."""
+    gc.collect()
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim is not None:
         malloc_trim(0)
