@@ -10,7 +10,10 @@ mixtures.py   sides and a seed -> the mixtures of memory and test: a `MixtureSet
 trial.py      one seed: its data folder for train.fit, its memories and tests; all methods of a seed get the same
 networks.py   settings of train.fit and a trial -> a trained network that embeds mixtures
 scorers.py    outputs for memory and test -> anomaly scores, by a registered name
-methods.py    the rows by name
+methods.py    the rows of rivals, by name
+corpus.py     trial -> clean machine clips and noise of the training side, for train.retain
+retention.py  the rows of an encoder frozen, retained, denoised and enrolled from few clips, by name
+studies.py    the tables by name: their rows and their protocol
 figures.py    scores of every noise and SNR -> AUC, pAUC, harmonic mean
 results.py    the JSON file, which is the state that a later start goes on from
 table.py      results -> tables

@@ -27,7 +27,7 @@ from benchmarks.noise_robustness.results import ResultRow, Results
 from benchmarks.noise_robustness.sound import Sound, open_sound
 from benchmarks.noise_robustness.studies import STUDIES
 from benchmarks.noise_robustness.table import markdown, print_tables
-from benchmarks.noise_robustness.trial import CASES, Protocol, Trial, open_trial
+from benchmarks.noise_robustness.trial import CASES, Protocol, Trial
 from edge_asd.errors import EdgeAsdError, UsageError
 from train.settings import Device, Precision
 
@@ -80,7 +80,7 @@ def measure(options: argparse.Namespace, quick_folder: Path, console: Console) -
         absent = [method for method in methods if not results.has(method, seed)]
         if not absent:
             continue
-        trial = open_trial(sound, seed, protocol, work / digest / f"seed-{seed}")
+        trial = study.open(sound, seed, protocol, work / digest / f"seed-{seed}")
         for method in absent:
             row = measure_row(method, study.methods[method], trial, compute)
             results.add(row, tuple(study.methods))

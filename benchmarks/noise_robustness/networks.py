@@ -131,7 +131,9 @@ class Listener:
 
     def hear(self, waves: FloatArray, class_names: tuple[str, ...]) -> Outputs:
         """The same of waves (N, samples), each as one of the classes."""
-        own = np.array([self._classes[name] for name in class_names])
+        own = np.array([self._classes.get(name, -1) for name in class_names])
+        knows = bool((own >= 0).all())
+        own = np.maximum(own, 0)
         parts = []
         with torch.inference_mode():
             for start in range(0, len(waves), _BATCH):
@@ -139,7 +141,7 @@ class Listener:
                 parts.append(self._hear(torch.from_numpy(waves[batch]).to(self._device), own[batch]))
         scores, embedding, feature_map = (np.concatenate(column) for column in zip(*parts, strict=True))
         layers = {"embedding": embedding, "feature_map": feature_map} if embedding.shape[1] else {}
-        return Outputs(class_names=class_names, layers=layers, own=scores.astype(np.float64))
+        return Outputs(class_names=class_names, layers=layers, own=scores.astype(np.float64) if knows else None)
 
     def _hear(self, wave: Tensor, own: NDArray[np.int64]) -> tuple[FloatArray, FloatArray, FloatArray]:
         log_mel = self._log_mel(wave)  # (B, 128, 313)

@@ -15,7 +15,7 @@ from benchmarks.noise_robustness.corpus import write_corpus
 from benchmarks.noise_robustness.methods import Compute, Fitted, Method, network, settings_for
 from benchmarks.noise_robustness.mixtures import MixtureSet
 from benchmarks.noise_robustness.networks import Cost, Listener, finished, multiply_adds, times_of, trained
-from benchmarks.noise_robustness.scorers import Outputs
+from benchmarks.noise_robustness.scorers import ENROLLED, Outputs
 from benchmarks.noise_robustness.trial import Trial
 from train.checkpoint import load_checkpoint
 from train.retain.run import retain
@@ -91,6 +91,26 @@ def oracle(trial: Trial, compute: Compute, *, base: str) -> Fitted:
         return Outputs(class_names=mixtures.class_names, layers=layers, groups=mixtures.groups)
 
     return dataclasses.replace(fitted, hear=hear, scorers=("k-NN", "k-NN map"))
+
+
+def known(trial: Trial, compute: Compute, *, base: str) -> Fitted:
+    """The margin score of a network that was trained on the class that is left out elsewhere."""
+    if trial.known is None:
+        raise ValueError("no class is left out of the trial; expected one of open_first_shot")
+    return dataclasses.replace(network(trial.known, compute, preset=base), scorers=("margin",))
+
+
+def first_shot_methods(base: str) -> dict[str, Method]:
+    """The rows of a machine that is enrolled and was never trained on, by name."""
+    enrolled = tuple(f"k-NN of {n}" for n in ENROLLED)
+
+    def with_enrolled(trial: Trial, compute: Compute, *, method: Method) -> Fitted:
+        return dataclasses.replace(method(trial, compute), scorers=enrolled)
+
+    return {
+        f"{base} trained on it": functools.partial(known, base=base),
+        **{name: functools.partial(with_enrolled, method=method) for name, method in retention_methods(base).items()},
+    }
 
 
 def retention_methods(base: str) -> dict[str, Method]:

@@ -18,6 +18,8 @@ from edge_asd.score.knn import KnnScorer
 from edge_asd.types import FeatureSpec, FloatArray
 
 _ENCODER = Encoder(sha256="", precision="fp32", layer="embedding", feature_spec=FeatureSpec())
+ENROLLED = (10, 30, 100)
+"""Mixtures that a machine is enrolled from, which the network was not trained on."""
 _LEAST_STD = 1e-6  # of scores that are all alike
 
 Scores: TypeAlias = NDArray[np.float64]
@@ -48,12 +50,19 @@ def own_score(memory: Outputs, test: Outputs) -> Scores:  # noqa: ARG001 - of a 
     return test.own
 
 
-def nearest(memory: Outputs, test: Outputs, *, layer: str) -> Scores:
-    """Euclidean distance to the nearest in the memory of the same class."""
+def nearest(memory: Outputs, test: Outputs, *, layer: str, n_remembered: int | None = None) -> Scores:
+    """Euclidean distance to the nearest in the memory of the same class.
+
+    n_remembered: of the memory of each class so many, drawn by chance; None: all.
+    """
     scores = np.empty(len(test.class_names))
     remembered, asked = np.array(memory.class_names), np.array(test.class_names)
     for name in np.unique(asked):
-        neighbours = NearestNeighbors(n_neighbors=1).fit(memory.layers[layer][remembered == name])
+        known = np.flatnonzero(remembered == name)
+        if n_remembered is not None and n_remembered > len(known):
+            raise ValueError(f"{len(known)} mixtures of {name} to remember; expected {n_remembered} or more")
+        known = np.random.default_rng(0).permutation(known)[:n_remembered]
+        neighbours = NearestNeighbors(n_neighbors=1).fit(memory.layers[layer][known])
         distances, _ = neighbours.kneighbors(test.layers[layer][asked == name])
         scores[asked == name] = distances[:, 0]
     return scores
@@ -85,6 +94,7 @@ SCORERS: Mapping[str, Scorer] = {
     "k-NN": functools.partial(nearest, layer="embedding"),
     "k-NN map": functools.partial(nearest, layer="feature_map"),
     "fusion": fused,
+    **{f"k-NN of {n}": functools.partial(nearest, layer="embedding", n_remembered=n) for n in ENROLLED},
 }
 """margin: z of the class. error: of a reconstruction. k-NN: nearest by the embedding, or by the map over time."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -70,6 +70,15 @@ def choose_sides(sound: Sound, seed: int, *, limit: int | None = None) -> Sides:
         further=_first_of_each(sound.further, limit),
         train_noise={kind: train for kind, (train, _) in noise.items()},
         test_noise={kind: test for kind, (_, test) in noise.items()},
+    )
+
+
+def without(sides: Sides, class_name: str) -> Sides:
+    """The sides for a training that never hears a class."""
+    return replace(
+        sides,
+        train=tuple(clip for clip in sides.train if clip.class_name != class_name),
+        validation=tuple(clip for clip in sides.validation if clip.class_name != class_name),
     )
 
 

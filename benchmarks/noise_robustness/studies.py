@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from benchmarks.noise_robustness import methods
 from benchmarks.noise_robustness.methods import Method
-from benchmarks.noise_robustness.retention import retention_methods
-from benchmarks.noise_robustness.trial import Protocol
+from benchmarks.noise_robustness.retention import first_shot_methods, retention_methods
+from benchmarks.noise_robustness.sound import Sound
+from benchmarks.noise_robustness.trial import Protocol, Trial, open_first_shot, open_trial
 
 _QUICK = Protocol(limit=4, tested_mixtures=8, further_mixtures=4, memory_each=1, snrs_db=(10.0, -10.0), windows=40)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """A table. suffix: of its JSON's name. methods, quick_methods: its rows, and those of a quick run."""
+    """A table.
+
+    suffix: of its JSON's name. methods, quick_methods: its rows, and those of a quick run. open: gives a seed's trial.
+    """
 
     suffix: str
     methods: Mapping[str, Method]
     quick_methods: tuple[str, ...]
     protocol: Protocol
     quick: Protocol
+    open: Callable[[Sound, int, Protocol, Path], Trial] = open_trial
 
 
 _LOG_MEL, _WHOLE = "logmel-os-scl", "tfstgram-os-scl"
@@ -37,5 +43,14 @@ STUDIES: Mapping[str, Study] = {
         protocol=Protocol(snrs_db=(30.0, 20.0, 10.0, 0.0, -5.0, -10.0)),
         quick=replace(_QUICK, snrs_db=(0.0,)),
     ),
+    "first-shot": Study(
+        suffix="-first-shot",
+        methods={**first_shot_methods(_LOG_MEL), **first_shot_methods(_WHOLE)},
+        quick_methods=tuple(first_shot_methods(_LOG_MEL)),
+        protocol=Protocol(snrs_db=(30.0, 20.0, 10.0, 0.0, -5.0, -10.0), memory_each=12),
+        quick=replace(_QUICK, snrs_db=(0.0,), memory_each=50),
+        open=open_first_shot,
+    ),
 }
-"""methods: rivals of TFSTgram, as published. retention: an encoder after train.retain, beside itself and its bounds."""
+"""methods: rivals of TFSTgram, as published. retention: an encoder after train.retain, beside itself and its bound.
+first-shot: a class that no training heard, enrolled from few mixtures, beside a network that was trained on it."""

@@ -6,7 +6,7 @@ import csv
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -15,7 +15,7 @@ import soundfile
 
 from benchmarks.noise_robustness.mixtures import MixtureSet, draw_mixtures
 from benchmarks.noise_robustness.noise import NOISE_KINDS, NoiseKind
-from benchmarks.noise_robustness.sides import Sides, choose_sides
+from benchmarks.noise_robustness.sides import Sides, choose_sides, without
 from benchmarks.noise_robustness.sound import MachineClip, Sound
 from edge_asd.types import FeatureSpec
 from train.data.prepared import is_prepared
@@ -62,7 +62,8 @@ class Trial:
     """One seed's sound. All methods of the seed get the same.
 
     folder: data folder of training mixtures in stationary noise, for train.fit. memory: healthy training clips of the
-    tested classes in noise. test: by noise and SNR in dB. work: folder for what methods leave, their runs.
+    tested classes in noise. test: by noise and SNR in dB. work: folder for what methods leave, their runs. known: where
+    memory and test are of a class that is left out of the training, the same trial with it trained on.
     """
 
     seed: int
@@ -72,10 +73,41 @@ class Trial:
     memory: Mapping[NoiseKind, MixtureSet]
     test: Mapping[tuple[NoiseKind, float], MixtureSet]
     work: Path
+    known: Trial | None = None
 
 
-def open_trial(sound: Sound, seed: int, protocol: Protocol, work: Path) -> Trial:
+def open_first_shot(sound: Sound, seed: int, protocol: Protocol, work: Path) -> Trial:
+    """A trial of the last class alone, which is left out of its training altogether.
+
+    Raises:
+        UsageError, ClipError, EdgeAsdError: as `open_trial`.
+    """
+    sides = choose_sides(sound, seed, limit=protocol.limit)
+    left_out = sides.classes[-1]
+    known = _only(open_trial(sound, seed, protocol, work / "known"), left_out)
+    unknown = _only(open_trial(sound, seed, protocol, work / "unknown", left_out=left_out), left_out)
+    return replace(unknown, known=known)
+
+
+def _only(trial: Trial, class_name: str) -> Trial:
+    """The trial with the memory and the test of one class."""
+
+    def of_class(mixtures: MixtureSet) -> MixtureSet:
+        return MixtureSet(
+            mixtures=tuple(mixture for mixture in mixtures.mixtures if mixture.machine.class_name == class_name)
+        )
+
+    return replace(
+        trial,
+        memory={kind: of_class(mixtures) for kind, mixtures in trial.memory.items()},
+        test={key: of_class(mixtures) for key, mixtures in trial.test.items()},
+    )
+
+
+def open_trial(sound: Sound, seed: int, protocol: Protocol, work: Path, *, left_out: str | None = None) -> Trial:
     """Choose sides and mix; the training folder is made once and kept in `work`.
+
+    left_out: a class that the training does not hear; memory and test are as with it.
 
     Raises:
         UsageError: there is too little sound.
@@ -84,8 +116,9 @@ def open_trial(sound: Sound, seed: int, protocol: Protocol, work: Path) -> Trial
     """
     sides = choose_sides(sound, seed, limit=protocol.limit)
     folder = work / "mixtures"
+    trained = sides if left_out is None else without(sides, left_out)
     if not is_prepared(folder):
-        _write_training(sides, protocol, work / "mixtures-as-clips", folder)
+        _write_training(trained, protocol, work / "mixtures-as-clips", folder)
     memory = {
         kind: draw_mixtures(
             sides.train,
@@ -103,7 +136,7 @@ def open_trial(sound: Sound, seed: int, protocol: Protocol, work: Path) -> Trial
         for number, kind in enumerate(NOISE_KINDS)
         for snr_db in protocol.snrs_db
     }
-    return Trial(seed=seed, protocol=protocol, sides=sides, folder=folder, memory=memory, test=test, work=work)
+    return Trial(seed=seed, protocol=protocol, sides=trained, folder=folder, memory=memory, test=test, work=work)
 
 
 def _write_training(sides: Sides, protocol: Protocol, clips: Path, folder: Path) -> None:
