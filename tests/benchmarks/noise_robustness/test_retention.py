@@ -1,0 +1,165 @@
+"""Studies of retention: what trains and what tests are apart, scorers are those of devices, and every row runs."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from benchmarks.noise_robustness import retention
+from benchmarks.noise_robustness.__main__ import main
+from benchmarks.noise_robustness.corpus import CLEAN_DBFS, write_corpus
+from benchmarks.noise_robustness.methods import Compute, Fitted
+from benchmarks.noise_robustness.scorers import SCORERS, Outputs
+from benchmarks.noise_robustness.sound import open_sound
+from benchmarks.noise_robustness.studies import STUDIES
+from benchmarks.noise_robustness.trial import Protocol, open_first_shot
+from train.data import list_folder
+from train.retain.noise import list_noise
+from train.synth import __main__ as synth
+
+PROTOCOL = Protocol(limit=3, tested_mixtures=3, further_mixtures=1, memory_each=2, snrs_db=(0.0,), windows=8)
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    """A small data folder of generated sound: two units of two types."""
+    folder = tmp_path_factory.mktemp("generated")
+    assert synth.main([str(folder), "--types", "fan", "valve", "--ids", "2", "--train", "4", "--test", "2"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first_shot(generated, tmp_path_factory):
+    """A trial whose last class no training hears."""
+    work = tmp_path_factory.mktemp("work")
+    return open_first_shot(open_sound(generated, work), 0, PROTOCOL, work)
+
+
+def test_class_that_is_left_out_is_heard_by_no_training(first_shot):
+    """It alone is remembered and tested; the trial beside it, with the same test, trains on it."""
+    (left_out,) = {mixture.machine.class_name for mixture in first_shot.memory["stationary"].mixtures}
+    assert {mixture.machine.class_name for mixture in first_shot.test["stationary", 0.0].mixtures} == {left_out}
+    trained = {recording.class_name for recording in list_folder(first_shot.folder).recordings}
+    assert left_out not in trained
+    assert len(trained) == 3
+    known = first_shot.known
+    assert left_out in {recording.class_name for recording in list_folder(known.folder).recordings}
+    assert (known.memory, known.test) == (first_shot.memory, first_shot.test)
+
+
+def test_corpus_is_of_the_training_side_alone(first_shot):
+    """Clean machines at one level with their split, and training noise of both kinds with its tags."""
+    machines, noise = write_corpus(first_shot)
+    recordings = list_folder(machines).recordings
+    assert {(one.class_name, one.stated_split) for one in recordings} == {
+        (clip.class_name, side)
+        for side, clips in (("train", first_shot.sides.train), ("validation", first_shot.sides.validation))
+        for clip in clips
+    }
+    for recording in recordings:
+        wave, _ = soundfile.read(machines / recording.file)
+        assert 20.0 * np.log10(np.sqrt(np.mean(wave**2))) == pytest.approx(CLEAN_DBFS, abs=0.01)
+    test_groups = {clip.group for clips in first_shot.sides.test_noise.values() for clip in clips}
+    listed = list_noise(noise)
+    assert len(listed) == sum(len(clips) for clips in first_shot.sides.train_noise.values())
+    assert not {clip.group for clip in listed} & test_groups
+
+
+def outputs(n, seed, **changes):
+    rng = np.random.default_rng(seed)
+    return Outputs(
+        **{
+            "class_names": ("a/1",) * n,
+            "layers": {"embedding": rng.standard_normal((n, 8)).astype(np.float32)},
+            "own": rng.standard_normal(n),
+            "groups": tuple(f"g{number // 2}" for number in range(n)),
+            **changes,
+        }
+    )
+
+
+def test_fusion_is_the_mean_of_both_in_deviations_of_the_memory():
+    """Distances of the memory itself are to other recordings than a vector's own."""
+    memory, test = outputs(12, 0), outputs(5, 1)
+    unit = [
+        one.layers["embedding"] / np.linalg.norm(one.layers["embedding"], axis=1)[:, None] for one in (memory, test)
+    ]
+    among = np.linalg.norm(unit[0][:, None] - unit[0][None], axis=2)
+    groups = np.array(memory.groups)
+    among[groups[:, None] == groups[None]] = np.inf
+    healthy = among.min(axis=1)
+    distance = np.linalg.norm(unit[1][:, None] - unit[0][None], axis=2).min(axis=1)
+    expected = (distance - healthy.mean()) / healthy.std(ddof=1)
+    expected = (expected + (test.own - memory.own.mean()) / memory.own.std(ddof=1)) / 2.0
+    np.testing.assert_allclose(SCORERS["fusion"](memory, test), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_so_many_are_remembered_as_the_scorer_says():
+    """More of them are never farther, and too few are told."""
+    memory, test = outputs(100, 0), outputs(20, 1)
+    few, more, all_of_them = (SCORERS[name](memory, test) for name in ("k-NN of 10", "k-NN of 30", "k-NN of 100"))
+    assert (more <= few).all()
+    assert (more < few).any()
+    np.testing.assert_array_equal(all_of_them, SCORERS["k-NN"](memory, test))
+    with pytest.raises(ValueError, match="9 mixtures of a/1 to remember; expected 10 or more"):
+        SCORERS["k-NN of 10"](outputs(9, 0), test)
+
+
+def test_oracle_hears_machine_and_noise_apart(first_shot, monkeypatch):
+    """Its embedding is the mean of theirs, as they stand in the mixture."""
+
+    class Listener:
+        def __init__(self, *_arguments):
+            pass
+
+        def hear(self, waves, class_names):
+            levels = np.sqrt(np.mean(np.square(waves), axis=1))[:, None]
+            return Outputs(class_names=class_names, layers={"embedding": levels})
+
+    nothing = Fitted(hear=None, scorers=(), cost=None, settings={})
+    monkeypatch.setattr(retention, "network", lambda *_a, **_k: nothing)
+    monkeypatch.setattr(retention, "load_checkpoint", lambda _run: None)
+    monkeypatch.setattr(retention, "Listener", Listener)
+    fitted = retention.oracle(first_shot, Compute(), base="logmel-os-scl")
+    mixtures = first_shot.test["stationary", 0.0]
+    found = fitted.hear(mixtures).layers["embedding"][:, 0]
+    expected = [np.sqrt(np.mean(np.square(mixture.parts()), axis=1)).mean() for mixture in mixtures.mixtures]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert fitted.scorers == ("k-NN", "k-NN map")
+
+
+def test_every_study_has_its_quick_rows():
+    """And all of the ablations for both encoders."""
+    for study in STUDIES.values():
+        assert set(study.quick_methods) <= set(study.methods)
+    for base in ("logmel-os-scl", "tfstgram-os-scl"):
+        names = {f"{base} {row}" for row in ("frozen", "denoised", "tagged", "aligned", "retained", "oracle")}
+        assert names <= set(STUDIES["retention"].methods)
+        assert names | {f"{base} trained on it"} <= set(STUDIES["first-shot"].methods)
+
+
+def test_row_of_another_study_is_refused(generated, tmp_path, capsys):
+    """With those that there are."""
+    command = [str(generated), "--quick", "--json", str(tmp_path / "r.json"), "--study", "retention"]
+    assert main([*command, "--methods", "ae"]) == 2
+    assert "--methods ae: study retention has logmel-os-scl frozen" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", ["retention", "first-shot"])
+def test_quick_runs_every_row_of_a_study(generated, tmp_path, name):
+    """Frozen, both losses, each of them, the baseline and the bound, trained and scored in every noise."""
+    path = tmp_path / "results.json"
+    assert main([str(generated), "--study", name, "--quick", "--json", str(path)]) == 0
+    rows = {row["method"]: row for row in json.loads(path.read_text())["rows"]}
+    assert list(rows) == list(STUDIES[name].quick_methods)
+    settings = [rows[f"logmel-os-scl {row}"]["settings"] for row in ("tagged", "aligned", "denoised")]
+    assert [one["objective"] for one in settings] == ["retain", "retain", "denoise"]
+    assert (settings[0]["align_weight"], settings[1]["tag_weight"]) == (0.0, 0.0)
+    assert {scorer for row in rows.values() for scorer in row["figures"]} == (
+        {"margin", "k-NN", "k-NN map", "fusion"}
+        if name == "retention"
+        else {"margin", "k-NN of 10", "k-NN of 30", "k-NN of 100"}
+    )
