@@ -16,6 +16,7 @@ from rich.table import Table
 from edge_asd.bundle.archive import read_sealed
 from edge_asd.bundle.slot_folder import SlotFolder
 from edge_asd.bundle.slots import Record, Slot
+from edge_asd.commands.device_option import add_device_option
 from edge_asd.config import DeviceConfig, load_config
 from edge_asd.daemon.models import fitting_bundle, slot_folder, slot_from_bundle, tested_model
 from edge_asd.daemon.opening import check_can_shadow
@@ -54,7 +55,7 @@ def add_actions(actions: Any) -> None:
     )
     test.add_argument("file", type=Path, metavar="FILE", help="the bundle, NAME-VERSION.asd")
     for action, run in ((install, _install), (rollback, _rollback), (status, _status), (test, _test)):
-        action.add_argument("--config", type=Path, required=True, metavar="DEVICE.yaml", help="of this device")
+        add_device_option(action)
         action.set_defaults(run=run)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from edge_asd.commands.device_option import add_device_option
 from edge_asd.commands.status import ask_daemon
 from edge_asd.config import DeviceConfig, load_config
 from edge_asd.daemon.checkup import Finding, check_device
@@ -28,7 +28,7 @@ def add_parser(subparsers: Any) -> None:
         "that is not good says what to do. Exits 0 when nothing is bad, 1 when something is, 78 when the configuration "
         "cannot be read.",
     )
-    parser.add_argument("--config", type=Path, required=True, metavar="DEVICE.yaml", help="the device's configuration")
+    add_device_option(parser)
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
     parser.set_defaults(run=run)
 

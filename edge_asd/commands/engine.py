@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edge_asd.artifacts import Artifact, Artifacts, DamagedError, read_artifact
+from edge_asd.commands.device_option import add_device_option
 from edge_asd.config import load_config
 from edge_asd.daemon.models import artifacts_from_config, pipeline_from_config, verified_bundle
 from edge_asd.engine.tensorrt import device_key_here
@@ -47,9 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         ("clean", _clean, "remove what is damaged or of another GPU, TensorRT or power mode"),
     ):
         action = actions.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        action.add_argument(
-            "--config", type=Path, required=True, metavar="DEVICE.yaml", help="the device's configuration"
-        )
+        add_device_option(action)
         action.set_defaults(run=run)
         if name == "clean":
             action.add_argument("--all", action="store_true", help="remove everything; it is built again when needed")

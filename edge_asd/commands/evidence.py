@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edge_asd.commands.device_option import add_device_option
 from edge_asd.config import load_config
 from edge_asd.errors import UnavailableError, UsageError
 from edge_asd.evidence import SUFFIXES, EvidenceFolder, Kept, page_html
@@ -38,9 +39,7 @@ def add_parser(subparsers: Any) -> None:
         ("export", "copy one alarm's sound, picture and scores to a folder, with a page for a browser"),
     ):
         action = actions.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        action.add_argument(
-            "--config", type=Path, required=True, metavar="DEVICE.yaml", help="the device's configuration"
-        )
+        add_device_option(action)
         if name != "list":
             action.add_argument("id", metavar="ID", help="of the alarm, or its first characters")
         if name == "export":

@@ -7,10 +7,10 @@ import faulthandler
 import logging
 import signal
 from contextlib import closing
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from edge_asd.commands.device_option import add_device_option
 from edge_asd.config import DeviceConfig, load_config
 from edge_asd.daemon import Daemon
 from edge_asd.errors import EdgeAsdError
@@ -30,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
         "with recorded clips alone, until they end. SIGHUP takes over the configuration as it is by then, if it is "
         "good.",
     )
-    parser.add_argument("--config", type=Path, required=True, metavar="DEVICE.yaml", help="the device's configuration")
+    add_device_option(parser)
     parser.set_defaults(run=run)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import http.client
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from edge_asd.commands.device_option import add_device_option
 from edge_asd.config import DeviceConfig, load_config
 from edge_asd.counters import COUNTERS
 from edge_asd.daemon.endpoint import LOOPBACK
@@ -30,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
         "counters. Exits 0 when all is well, 1 when the device needs attention (a machine in alarm, a microphone "
         "silent, the broker away, messages lost), 69 when no daemon answers.",
     )
-    parser.add_argument("--config", type=Path, required=True, metavar="DEVICE.yaml", help="the device's configuration")
+    add_device_option(parser)
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
     parser.set_defaults(run=run)
 
