@@ -20,7 +20,8 @@ LOG = logging.getLogger(__name__)
 class Candidate:
     """The model in shadow: scores what the serving model scores, with alarms of its own that nobody is told of.
 
-    Nothing that goes wrong in it reaches the serving model: an exception is a verdict.
+    Nothing that goes wrong in it reaches the serving model: an exception is a verdict. Enrolled machines have no
+    part in it: what was learned of them is of the serving model's encoder.
 
     Args:
         config: of the device.
@@ -35,7 +36,7 @@ class Candidate:
             max_drift=config.shadow.max_drift,
         )
         self.verdict: Verdict | None = None
-        self._machines = {machine.name: _Machine(machine, model) for machine in config.machines}
+        self._machines = {each.name: _Machine(each, model) for each in config.machines if not each.is_enrolled}
         self._shadow = Shadow(settings, list(self._machines), compared)
         self._sample_rate_hz = model.manifest.feature_spec.sample_rate_hz
 
@@ -46,7 +47,7 @@ class Candidate:
 
     def hear(self, machine: str, window: Window, old: Judged | None) -> None:
         """Score the next window of a machine; old is None where the serving model does not trust its sound."""
-        if self.verdict is not None:
+        if self.verdict is not None or machine not in self._machines:  # enrolled, with the serving model's encoder
             return
         try:
             new = self._machines[machine].judge(window, can_alarm=old is not None)

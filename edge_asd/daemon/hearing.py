@@ -13,6 +13,7 @@ from edge_asd.alarm.commands import ReceivedCommand
 from edge_asd.capture.source import Source
 from edge_asd.config import DeviceConfig
 from edge_asd.counters import Counters
+from edge_asd.daemon.enrolment import open_enrolment
 from edge_asd.daemon.listener import Listener
 from edge_asd.daemon.machine_evidence import open_evidence
 from edge_asd.daemon.sources import open_sources
@@ -157,6 +158,7 @@ class Hearing:
                 succession=self._succession,
                 evidence=self._evidence,
                 config=config,
+                enrolment=open_enrolment(machine, config, serving),
             )
             for machine in config.machines
         ]

@@ -13,6 +13,7 @@ from edge_asd.bundle import Manifest
 from edge_asd.config import ClipsSource, DeviceConfig, MachineConfig
 from edge_asd.counters import Counters
 from edge_asd.daemon.ear_health import EarHealth
+from edge_asd.daemon.enrolment import Enrolment
 from edge_asd.daemon.machine_alarm import MachineAlarm
 from edge_asd.daemon.machine_evidence import MachineEvidence
 from edge_asd.daemon.succession import Succession
@@ -43,6 +44,7 @@ class Listener:
         succession: is told what the model made of each window.
         evidence: writes what is kept of alarms; None keeps nothing.
         config: of the device.
+        enrolment: of a machine that the device learns; None where the bundle was trained on it.
 
     Raises:
         BundleError: the bundle has no such class.
@@ -59,6 +61,7 @@ class Listener:
         succession: Succession,
         evidence: EvidenceWriter | None,
         config: DeviceConfig,
+        enrolment: Enrolment | None = None,
     ) -> None:
         self.name = machine.name
         self.live = not isinstance(machine.source, ClipsSource)
@@ -66,7 +69,11 @@ class Listener:
         self._messages = messages
         self._counters = counters
         self._succession = succession
-        self.ear: Ear = pipeline.ear(machine.listens_to, machine.scorer)
+        self._machine = machine
+        self._enrolment = enrolment
+        self.ear: Ear = (
+            pipeline.ear_with(enrolment.scorer) if enrolment else pipeline.ear(machine.listens_to, machine.scorer)
+        )
         self._manifest = manifest
         self._windower = Windower(manifest.feature_spec, machine.hop_samples)
         self._health = EarHealth(machine, spec=manifest.feature_spec, state_dir=config.state_dir)
@@ -82,6 +89,7 @@ class Listener:
 
     def adjust(self, machine: MachineConfig) -> None:
         """Go on with another threshold and other alarm settings; windows and an alarm that goes on stay."""
+        self._machine = machine
         self._alarm.adjust(*self._limits(machine))
 
     @property
@@ -99,7 +107,9 @@ class Listener:
 
     def _limits(self, machine: MachineConfig) -> tuple[AlarmSettings, float]:
         threshold = machine.threshold
-        if threshold is None:
+        if threshold is None and self._enrolment is not None:
+            threshold = self._enrolment.threshold or 0.0  # of no use while there are no scores
+        elif threshold is None:
             threshold = self._manifest.threshold(machine.listens_to, machine.scorer).threshold
         settings = AlarmSettings(
             on_delay_s=machine.alarm.on_delay_s,
@@ -113,6 +123,8 @@ class Listener:
         """Keep what was learned of the machine, and the evidence so far."""
         self._health.close()
         self._evidence.end()
+        if self._enrolment is not None:
+            self._enrolment.close()
 
     def hear(self, heard: Sequence[Block | NoSound]) -> Hearsay:
         """Yield each window that the blocks complete, then what is to be said of it; also when sound stops or comes.
@@ -175,9 +187,15 @@ class Listener:
                 yield self._tell(window, scored)
 
     def _tell(self, window: Window, scored: Scored) -> list[OutgoingMessage]:
-        self._counters.add("windows_scored", machine=self.name)
         fault = self._health.judge(window)
         score = scored.score if fault is None else math.nan
+        if self._enrolment is not None:
+            learning = self._enrolment.learning
+            if self._enrolment.hear(window, score, fault):
+                self._alarm.adjust(*self._limits(self._machine))
+            if learning is not None and math.isfinite(score):
+                return self._learn(window, self._enrolment.learning or "enrolled; the next window is scored")
+        self._counters.add("windows_scored", machine=self.name)
         events = self._alarm.update(score, window)
         at = Moment(utc_s=window.end_utc_s, monotonic_s=window.end_monotonic_s, clock_synced=clock_state().synced)
         messages: list[OutgoingMessage] = []
@@ -199,6 +217,10 @@ class Listener:
         messages += self._alarm.tell(at, events, reason=reason, fault=None if fault is None else fault.kind)
         self._tell_succession(window, score)
         return messages
+
+    def _learn(self, window: Window, reason: str) -> list[OutgoingMessage]:
+        at = Moment(utc_s=window.end_utc_s, monotonic_s=window.end_monotonic_s, clock_synced=clock_state().synced)
+        return self._alarm.learn(at, reason=reason)
 
     def _tell_succession(self, window: Window, score: float) -> None:
         judged = None

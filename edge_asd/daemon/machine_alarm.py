@@ -20,7 +20,10 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Told:
-    """What the state message before said; a new one follows when it is no longer so."""
+    """What the state message before said; a new one follows when it is no longer so.
+
+    fault: of the ear; while the machine is learned, why there are no scores yet.
+    """
 
     state: MachineState
     fault: str | None
@@ -122,6 +125,11 @@ class MachineAlarm:
     def resume(self, at: Moment, *, reason: str) -> list[OutgoingMessage]:
         """There is sound again, but no score yet."""
         return [self._say_state(at, self._now(MachineState.LEARNING, None), reason)]
+
+    def learn(self, at: Moment, *, reason: str) -> list[OutgoingMessage]:
+        """There is sound, but nothing to score it by yet; told once for each reason."""
+        now = self._now(MachineState.LEARNING, reason)
+        return [] if now == self._told else [self._say_state(at, now, reason)]
 
     def obey(self, received: ReceivedCommand, at: Moment) -> list[OutgoingMessage]:
         """Do what an operator asks for, or refuse it; a state message is the answer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_asd.artifacts import Artifacts
-from edge_asd.bundle import Bundle, Manifest, PublicKey, Trust, open_bundle
+from edge_asd.bundle import EMBEDDING_SIZE, Bundle, Encoder, Manifest, Precision, PublicKey, Trust, open_bundle
 from edge_asd.bundle.slot_folder import SlotFolder
 from edge_asd.bundle.slots import Slot
 from edge_asd.config import DeviceConfig, MachineConfig, check_classes
@@ -22,11 +23,15 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A bundle on an engine, after its self-test; slot is None where the configuration names the file itself."""
+    """A bundle on an engine, after its self-test.
+
+    encoder: whose vectors memories that are enrolled here hold. slot: None where the configuration names the file.
+    """
 
     manifest: Manifest
     sha256: str
     pipeline: Pipeline
+    encoder: Encoder
     slot: Slot | None = None
 
     def threshold(self, machine: MachineConfig) -> float:
@@ -127,7 +132,29 @@ def model_from_bundle(config: DeviceConfig, bundle: Bundle, slot: Slot | None = 
             bundle.signer or "nobody",
         )
     pipeline = pipeline_from_config(config, bundle)
-    return Model(manifest=bundle.manifest, sha256=bundle.sha256, pipeline=pipeline, slot=slot)
+    encoder = encoder_of(bundle, pipeline.precision)
+    return Model(manifest=bundle.manifest, sha256=bundle.sha256, pipeline=pipeline, encoder=encoder, slot=slot)
+
+
+def encoder_of(bundle: Bundle, precision: Precision) -> Encoder:
+    """What makes the vectors that a device learns machines by: of the feature map where the network puts it out.
+
+    A feature map tells sound apart that no class was trained on; the embedding has kept what tells the classes apart.
+
+    Raises:
+        BundleError: the bundle has no network of that precision.
+    """
+    return Encoder(
+        sha256=hashlib.sha256(bundle.onnx_model(precision)).hexdigest(),
+        precision=precision,
+        layer="embedding" if bundle.manifest.feature_map_size is None else "feature_map",
+        feature_spec=bundle.manifest.feature_spec,
+    )
+
+
+def vector_size(manifest: Manifest) -> int:
+    """Length of those vectors."""
+    return manifest.feature_map_size or EMBEDDING_SIZE
 
 
 def slot_bundle(config: DeviceConfig, slots: SlotFolder, slot: Slot) -> Bundle:
@@ -157,6 +184,8 @@ def fitting_bundle(config: DeviceConfig, path: Path) -> Bundle:
     manifest = bundle.manifest
     check_classes(config, manifest.machine_classes, bundle=f"{manifest.name} {manifest.version}")
     for machine in config.machines:
+        if machine.is_enrolled:
+            continue
         manifest.check_scorer(machine.listens_to, machine.scorer)
         if machine.threshold is None:
             manifest.threshold(machine.listens_to, machine.scorer)

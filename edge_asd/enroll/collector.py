@@ -62,10 +62,19 @@ class Collector:
         self._refused_s = summed(self._refused_s, {why: min(self._fresh_s, self._window_s)})
         self._fresh_s = 0.0
 
+    def skip(self) -> None:
+        """Neither learn the window that is due nor refuse it."""
+        self._fresh_s = 0.0
+
     @property
-    def kept_s(self) -> float:
-        """Sound that was kept and not taken yet."""
-        return len(self._kept) * self._window_s
+    def n_kept(self) -> int:
+        """Windows that were kept and not taken yet."""
+        return len(self._kept)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether anything was kept or refused and not taken yet."""
+        return bool(self._kept or self._refused_s)
 
     def take(self) -> tuple[list[Kept], dict[str, float]]:
         """What was kept, and how much was refused and why, since the call before."""

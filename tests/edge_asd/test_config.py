@@ -112,12 +112,12 @@ def test_all_faults_are_told_at_once_with_their_lines(tmp_path):
         f'line 4: bundle is "nope.asd"; there is no file {tmp_path}/nope.asd; expected one; check the path',
         (
             "line 5: colour is not a key; expected one of schema, site, device, bundle, trust, shadow, state_dir, "
-            "engine, machines, mqtt, spool, evidence, log, metrics; remove it"
+            "engine, machines, enroll, mqtt, spool, evidence, log, metrics; remove it"
         ),
         'line 6: engine.precision is "int4"; expected one of int8, fp16, fp32; correct it',
         'line 6: engine.prefer is ["openvino", "openvino"]; expected each name once; remove the repeated one',
         "line 6: engine.threads is 0; expected a whole number from 1 to 64 or null; correct it",
-        "line 8: machines[0].listens_to is missing; expected TYPE/ID, as bldc/M1; add it",
+        "line 8: machines[0].listens_to is missing; expected TYPE/ID, as bldc/M1, or enrolled; add it",
         (
             "line 9: machines[0].listens_too is not a key; did you mean listens_to? The keys here are name, "
             "listens_to, source, hop_samples, scorer, threshold, alarm, sensor"
@@ -132,7 +132,7 @@ def test_all_faults_are_told_at_once_with_their_lines(tmp_path):
             'line 12: machines[1].name is "motor-1", as is machines[0].name in line 8; expected a name of its own; '
             "rename one"
         ),
-        'line 13: machines[1].listens_to is "bldc"; expected TYPE/ID, as bldc/M1; correct it',
+        'line 13: machines[1].listens_to is "bldc"; expected TYPE/ID, as bldc/M1, or enrolled; correct it',
         'line 14: machines[1].source.clips is "a.flac"; expected a list of clips or folders; put it in [ ]',
         'line 14: machines[1].source.repeat is "maybe"; expected true or false; correct it',
         (
@@ -258,7 +258,8 @@ def test_a_class_that_the_bundle_lacks_is_told_with_its_line(tmp_path):
         check_classes(config, ["bldc/M1", "bldc/M2"], bundle="motors 1.0.0")
     assert str(caught.value) == (
         f'{tmp_path}/device.yaml line 8: machines[1].listens_to is "bldc/M9"; expected a class of motors 1.0.0: '
-        "bldc/M1, bldc/M2; choose one, or a bundle that was trained on it"
+        "bldc/M1, bldc/M2; choose one, or a bundle that was trained on it, or write enrolled and have the device learn it: "
+        "edge-asd enroll"
     )
 
 

@@ -1,0 +1,263 @@
+"""Windows of a machine that no bundle knows in; what is collected of it, and the scorer of what was learned, out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+import numpy as np
+
+from edge_asd.bundle import Encoder
+from edge_asd.bundle.extension import MAX_WINDOWS, Extension, Facts, empty_memory
+from edge_asd.config import DeviceConfig, MachineConfig
+from edge_asd.daemon.enrolment_folder import MAX_RECENT, EnrolmentFolder, Recent, Request
+from edge_asd.daemon.models import Model, vector_size
+from edge_asd.enroll.collector import SPEECH, Collector, memory_with, minute_of, summed
+from edge_asd.enroll.speech import has_speech
+from edge_asd.errors import EdgeAsdError
+from edge_asd.score import KnnScorer, layer_vectors
+from edge_asd.sensor import SensorFault
+from edge_asd.types import EngineOutputs, FloatArray, ScorerName, Window
+
+LOG = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 2.0
+_WRITE_EVERY_S = 1.0
+_TELL_REFUSED_EVERY_S = 30.0
+_NEW_SHARE = 0.05
+"""The file is written again when so much came new: all writes together are 20 times its size, whatever its length."""
+
+_RECENT_EVERY = 60  # windows between two notes of recent scores
+
+
+class RememberingScorer:
+    """Scores by the memory that is enrolled, 0 while there is none, and remembers the latest window's vector."""
+
+    name: ScorerName = "knn"
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self.vector: FloatArray | None = None  # (d,)
+        self.enrolled: KnnScorer | None = None
+
+    def score(self, outputs: EngineOutputs) -> FloatArray:
+        """Anomaly scores (B,) float32."""
+        vectors = layer_vectors(outputs, self._encoder.layer)
+        self.vector = vectors[-1]
+        return np.zeros(len(vectors), np.float32) if self.enrolled is None else self.enrolled.score(outputs)
+
+
+class Enrolment:
+    """One enrolled machine: collects its sound when it is asked to, and takes up what was learned of it.
+
+    Args:
+        folder: of its files.
+        model: that serves.
+        refuse_speech: whether windows with speech are not learned.
+        clock: monotonic, in s.
+    """
+
+    def __init__(
+        self,
+        folder: EnrolmentFolder,
+        model: Model,
+        *,
+        refuse_speech: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.scorer = RememberingScorer(folder.encoder)
+        self._folder = folder
+        self._model = model
+        self._spec = model.manifest.feature_spec
+        self._window_s = self._spec.window_samples / self._spec.sample_rate_hz
+        self._refuse_speech = refuse_speech
+        self._clock = clock
+        self._collector = Collector(window_s=self._window_s)
+        self._collected: Extension | None = None  # while a request is there
+        self._request: Request | None = None
+        self._live: Extension | None = None
+        self._live_stamp: tuple[int, int, int] | None = None
+        self._recent: deque[tuple[float, float]] = deque(maxlen=MAX_RECENT)  # (end_utc_s, score)
+        self._unnoted = 0
+        self._look_due_s = self._write_due_s = self._refused_due_s = clock()
+        self._look()
+
+    @property
+    def threshold(self) -> float | None:
+        """Of the memory that serves; None while the machine is not enrolled."""
+        calibration = self._live.facts.calibration if self._live else None
+        return calibration.threshold.threshold if calibration else None
+
+    @property
+    def learning(self) -> str | None:
+        """Why there are no scores yet, for people; None once the machine is enrolled."""
+        if self._live is not None:
+            return None
+        if self._request is None:
+            return f"not enrolled with this model: edge-asd enroll {self._folder.machine}"
+        if self._is_complete:
+            return f"normal sound is collected: edge-asd enroll {self._folder.machine} ends it"
+        return f"normal sound is collected, {self._request.wanted_s / 60.0:g} min of it"
+
+    def hear(self, window: Window, score: float, fault: SensorFault | None) -> bool:
+        """Take the next window, after it was scored; whether another memory serves from the next on.
+
+        score: NaN where there is none. fault: of the ear.
+        """
+        changed = self._look() if self._clock() >= self._look_due_s else False
+        if self._collector.is_due(window, sample_rate_hz=self._spec.sample_rate_hz):
+            if self._live is not None and not changed:
+                self._note_recent(window, score)
+            if self._request is not None and not self._is_complete:
+                self._collect(window, fault)
+            else:
+                self._collector.skip()
+        return changed
+
+    def close(self) -> None:
+        """Keep what was collected."""
+        self._write(now=True)
+        self._write_recent()
+
+    def _collect(self, window: Window, fault: SensorFault | None) -> None:
+        vector = self.scorer.vector
+        if fault is not None or vector is None:
+            self._collector.refuse(fault.kind if fault else "no_vector")
+        elif self._refuse_speech and has_speech(window.wave, self._spec):
+            self._collector.refuse(SPEECH)
+        else:
+            self._collector.keep(vector, group=minute_of(window.end_utc_s), end_utc_s=window.end_utc_s)
+        self._write(now=self._is_complete)
+
+    @property
+    def _is_complete(self) -> bool:
+        if self._request is None or self._collected is None:
+            return False
+        n_windows = len(self._collected.memory) + self._collector.n_kept
+        return n_windows * self._window_s >= self._request.wanted_s or n_windows >= MAX_WINDOWS
+
+    def _look(self) -> bool:
+        """Whether another memory serves from now on; what is asked for is taken note of too."""
+        self._look_due_s = self._clock() + _LOOK_EVERY_S
+        request = self._folder.request()
+        if request != self._request:
+            self._write(now=True)
+            self._request = request
+            self._collected = None if request is None else self._go_on()
+            self._collector = Collector(window_s=self._window_s)
+            if request is not None:
+                LOG.info("%s: normal sound is collected, %.1f min", self._folder.machine, request.wanted_s / 60.0)
+        stamp = self._folder.live_stamp()
+        if stamp == self._live_stamp:
+            return False
+        self._live_stamp = stamp
+        return self._take_up()
+
+    def _take_up(self) -> bool:
+        try:
+            live = self._folder.live()
+            scorer = None
+            if live is not None and live.facts.calibration is not None:
+                scorer = KnnScorer(live.memory, live.facts.calibration.fit)
+        except (EdgeAsdError, ValueError) as error:
+            LOG.error("%s: what was learned is not taken up: %s", self._folder.machine, error)  # noqa: TRY400 - no bug
+            return False
+        self._live, self.scorer.enrolled = (live, scorer) if scorer is not None else (None, None)
+        self._recent.clear()
+        if live is not None and scorer is not None:
+            LOG.info("%s: enrolled, %d windows", self._folder.machine, len(live.memory))
+        return True
+
+    def _go_on(self) -> Extension:
+        """What was collected before, by this process or the one before."""
+        try:
+            found = self._folder.collected()
+        except EdgeAsdError as error:
+            LOG.warning("%s: what was collected cannot be used (%s); collecting begins anew", self._folder.machine,
+                        error)  # fmt: skip
+            found = None
+        return found or Extension(
+            facts=self._facts(), memory=empty_memory(self._folder.encoder, vector_size(self._model.manifest))
+        )
+
+    def _facts(self) -> Facts:
+        encoder = self._folder.encoder
+        return Facts(
+            machine=self._folder.machine,
+            model=f"{self._model.manifest.name} {self._model.manifest.version}",
+            encoder_sha256=encoder.sha256,
+            precision=encoder.precision,
+            layer=encoder.layer,
+            feature_spec=encoder.feature_spec,
+            engine=self._model.pipeline.engine,
+            changed_utc=datetime.now(timezone.utc),
+            n_vectors=0,
+            vector_size=vector_size(self._model.manifest),
+            memory_sha256=None,
+        )
+
+    def _write(self, *, now: bool) -> None:
+        """Keep what was collected on disk, where enough came new."""
+        if self._collected is None or not self._collector.has_news:
+            return
+        clock_s = self._clock()
+        is_much = self._collector.n_kept > _NEW_SHARE * len(self._collected.memory)
+        is_due = (is_much and clock_s >= self._write_due_s) or clock_s >= self._refused_due_s
+        if not now and not is_due:
+            return
+        self._write_due_s = clock_s + _WRITE_EVERY_S
+        self._refused_due_s = clock_s + _TELL_REFUSED_EVERY_S
+        kept, refused_s = self._collector.take()
+        before = self._collected
+        facts = before.facts.model_copy(
+            update={
+                "refused_s": summed(before.facts.refused_s, refused_s),
+                "engine": self._model.pipeline.engine,
+                "changed_utc": datetime.now(timezone.utc),
+            }
+        )
+        # In memory it goes on even where the disk refuses: the next write holds it too.
+        self._collected = Extension(facts=facts, memory=memory_with(before.memory, kept))
+        try:
+            self._folder.put(self._folder.collected_path, self._collected)
+        except EdgeAsdError as error:
+            LOG.warning("%s: what was collected cannot be kept: %s", self._folder.machine, error)
+
+    def _note_recent(self, window: Window, score: float) -> None:
+        if not np.isfinite(score):
+            return
+        self._recent.append((window.end_utc_s, score))
+        self._unnoted += 1
+        if self._unnoted >= _RECENT_EVERY:
+            self._write_recent()
+
+    def _write_recent(self) -> None:
+        if not self._unnoted or self._live is None or self._live.facts.memory_sha256 is None or not self._recent:
+            return
+        self._unnoted = 0
+        times = [end_utc_s for end_utc_s, _ in self._recent]
+        recent = Recent(
+            memory_sha256=self._live.facts.memory_sha256,
+            begin_utc_s=min(times) - self._window_s,
+            end_utc_s=max(times),
+            scores=tuple(score for _, score in self._recent),
+        )
+        try:
+            self._folder.note_recent(recent)
+        except OSError as error:
+            LOG.warning("%s: recent scores cannot be kept (%s); make room", self._folder.machine, error.strerror)
+
+
+def open_enrolment(machine: MachineConfig, config: DeviceConfig, model: Model) -> Enrolment | None:
+    """The enrolment of a machine; None where the bundle was trained on it.
+
+    Raises:
+        UsageError: this device's key cannot be read.
+    """
+    if not machine.is_enrolled:
+        return None
+    folder = EnrolmentFolder(config.state_dir, machine.name, model.encoder)
+    return Enrolment(folder, model, refuse_speech=config.enroll.refuse_speech)
