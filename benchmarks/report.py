@@ -70,15 +70,19 @@ def write_report(
     *,
     path: Path | None = None,
     details: Mapping[str, Any] | None = None,
+    program: str | None = None,
 ) -> Path:
     """Write the figures as JSON; by default to results/<benchmark>-<machine>.json beside the benchmarks.
 
-    details: what else belongs to the figures, such as the model.
+    details: what else belongs to the figures, such as the model. program: the module that was run; by default
+    benchmarks.<benchmark>.
     """
     path = path or report_path(benchmark)
     report = {
         "benchmark": benchmark,
-        "command": " ".join(["python", "-m", f"benchmarks.{benchmark}", *map(_without_folder, sys.argv[1:])]),
+        "command": " ".join(
+            ["python", "-m", program or f"benchmarks.{benchmark}", *map(_without_folder, sys.argv[1:])]
+        ),
         "git": git_state(),
         "environment": environment(),
         **(details or {}),

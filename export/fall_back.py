@@ -23,24 +23,22 @@ N_WORST_WINDOWS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCost:
-    """What quantizing one layer alone changes, over the windows that INT8 of all layers changes most.
+    """What quantizing one layer alone changes, on each of the windows that INT8 of all layers changes most.
 
-    node, name: in the network, for people. embedding_loss: 1 - cosine. score_shift: of z.
+    node, name: in the network, for people. embedding_loss: 1 - cosine. score_shift: of z, without its sign.
     """
 
     node: str
     name: str
-    embedding_loss_max: float
-    embedding_loss_mean: float
-    score_shift_max: float
-    score_shift_mean: float
+    embedding_loss: tuple[float, ...]
+    score_shift: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A try: so many of the costliest layers in float, and how near that came."""
+    """A try: one more layer in float than in the try before, and how near that came."""
 
-    n_float: int
+    layer: str | None
     fit: Fit
 
 
@@ -48,18 +46,18 @@ class Step:
 class FittedModel:
     """model: serialized INT8 ONNX that keeps to the budget.
 
-    costs: of all layers, costliest first; as many of them as the last of `steps` says are float. n_pairs: healthy and
-    damaged clips that the AUC compares. n_worst, worst_loss_mean: windows that `costs` are over, and what all layers
-    cost together there.
+    costs: of all layers, costliest first. in_float: those that are float, in the order in which they became so. steps:
+    the tries, the first without any of them. n_pairs: healthy and damaged clips that the AUC compares.
+    worst_loss: what all layers cost together on the windows of `costs`.
     """
 
     model: bytes
     budget: Budget
     costs: tuple[LayerCost, ...]
+    in_float: tuple[LayerCost, ...]
     steps: tuple[Step, ...]
     n_pairs: int
-    n_worst: int
-    worst_loss_mean: float
+    worst_loss: tuple[float, ...]
 
     @property
     def fit(self) -> Fit:
@@ -67,13 +65,8 @@ class FittedModel:
         return self.steps[-1].fit
 
     @property
-    def in_float(self) -> tuple[LayerCost, ...]:
-        """Layers that are float, costliest first."""
-        return self.costs[: self.steps[-1].n_float]
-
-    @property
     def float_layers(self) -> tuple[str, ...]:
-        """Their names."""
+        """Names of what is float."""
         return tuple(cost.name for cost in self.in_float)
 
 
@@ -88,7 +81,8 @@ def fit_int8(
 ) -> FittedModel:
     """Measure what each layer costs alone, and put the costliest into float, one after the other, until it is enough.
 
-    The costs of layers add up nearly, as those of independent noise do, so that this order is near the best.
+    The costs of layers add up nearly, as those of independent noise do: the next layer is the one without whose cost
+    the window that is worst by now would be best.
 
     Args:
         network: with all layers in INT8.
@@ -105,31 +99,34 @@ def fit_int8(
     everything = _answers(network.draft(in_float=()), trial.windows, scorer)
     loss = embedding_loss(reference, everything)
     rows = np.argsort(loss)[::-1][:N_WORST_WINDOWS]
-    worst, worst_reference = windows_at(trial.windows(), rows), _at(reference, rows)
-    steps = [Step(n_float=0, fit=fit_of(reference, everything, trial))]
+    worst, worst_reference, worst_loss = windows_at(trial.windows(), rows), _at(reference, rows), loss[rows]
+    steps = [Step(layer=None, fit=fit_of(reference, everything, trial))]
     say(f"INT8 of all {len(network.layers)} layers: {told(steps[0].fit)}; measuring each layer alone")
     costs = layer_costs(network, worst, worst_reference, scorer)
+    in_float: list[LayerCost] = []
     while not budget.holds(steps[-1].fit):
-        n_float = len(steps)
-        if n_float == len(costs):
+        rest = [cost for cost in costs if cost not in in_float]
+        if len(rest) == 1:
             raise EdgeAsdError(
-                f"INT8 with all layers but {costs[-1].name} in float: {told(steps[-1].fit)}; expected {budget}; "
+                f"INT8 with all layers but {rest[0].name} in float: {told(steps[-1].fit)}; expected {budget}; "
                 "give more varied calibration clips"
             )
-        model = network.draft(in_float=[cost.node for cost in costs[:n_float]])
-        fit = fit_of(worst_reference, _answers(model, lambda: iter([worst]), scorer), None)
+        in_float.append(min(rest, key=lambda cost: (worst_loss - np.array(cost.embedding_loss)).max()))
+        model = network.draft(in_float=[cost.node for cost in in_float])
+        found = _answers(model, lambda: iter([worst]), scorer)
+        fit, worst_loss = fit_of(worst_reference, found, None), embedding_loss(worst_reference, found)
         if budget.holds(fit):  # only then is it worth the time to try it on everything
             fit = fit_of(reference, _answers(model, trial.windows, scorer), trial)
-        steps.append(Step(n_float=n_float, fit=fit))
-        say(f"with {costs[n_float - 1].name} in float, {n_float} of {len(costs)}: {told(fit)}")
+        steps.append(Step(layer=in_float[-1].name, fit=fit))
+        say(f"with {in_float[-1].name} in float, {len(in_float)} of {len(costs)}: {told(fit)}")
     return FittedModel(
-        model=network.model(in_float=[cost.node for cost in costs[: steps[-1].n_float]]),
+        model=network.model(in_float=[cost.node for cost in in_float]),
         budget=budget,
         costs=costs,
+        in_float=tuple(in_float),
         steps=tuple(steps),
         n_pairs=trial.n_pairs(),
-        n_worst=len(rows),
-        worst_loss_mean=float(loss[rows].mean()),
+        worst_loss=tuple(loss[rows].tolist()),
     )
 
 
@@ -141,19 +138,16 @@ def layer_costs(
     for node, name in network.layers.items():
         alone = network.draft(in_float=[other for other in network.layers if other != node])
         found = _answers(alone, lambda: iter([windows]), scorer)
-        loss = embedding_loss(reference, found)
         shift: FloatArray = np.abs(reference.score - found.score)
         costs.append(
             LayerCost(
                 node=node,
                 name=name,
-                embedding_loss_max=float(loss.max()),
-                embedding_loss_mean=float(loss.mean()),
-                score_shift_max=float(shift.max()),
-                score_shift_mean=float(shift.mean()),
+                embedding_loss=tuple(embedding_loss(reference, found).tolist()),
+                score_shift=tuple(shift.tolist()),
             )
         )
-    return tuple(sorted(costs, key=lambda cost: cost.embedding_loss_max, reverse=True))
+    return tuple(sorted(costs, key=lambda cost: max(cost.embedding_loss), reverse=True))
 
 
 def told(fit: Fit) -> str:

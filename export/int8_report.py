@@ -6,10 +6,12 @@ import dataclasses
 import io
 import json
 from pathlib import Path
+from statistics import fmean
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from edge_asd.errors import UsageError
 from export.fall_back import FittedModel, told
@@ -32,8 +34,8 @@ def write_report(folder: Path, fitted: FittedModel, *, title: str) -> None:
         UsageError: the folder cannot be written.
     """
     figures = {name: value for name, value in dataclasses.asdict(fitted).items() if name != "model"}
-    for figure in (*figures["steps"],):
-        figure["fit"]["parity"] = figure["fit"]["parity"].model_dump()
+    for step in figures["steps"]:
+        step["fit"]["parity"] = step["fit"]["parity"].model_dump()
     text = f"# INT8 of {title}\n\n{int8_text(fitted)}\n\n![cost of each layer, and of the tries]({_NAME}.png)\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,18 +48,18 @@ def write_report(folder: Path, fitted: FittedModel, *, title: str) -> None:
 
 def int8_text(fitted: FittedModel) -> str:
     """Budget, what was reached, and the costliest layers, as Markdown."""
-    n_float = len(fitted.in_float)
     kept = ", ".join(fitted.float_layers) or "nothing"
-    summed = sum(cost.embedding_loss_mean for cost in fitted.costs)
+    summed = sum(fmean(cost.embedding_loss) for cost in fitted.costs)
+    shown = [cost for place, cost in enumerate(fitted.costs) if place < _TABLE_ROWS or cost in fitted.in_float]
     budget = (
         f"The INT8 model keeps in float: {kept}. Budget: {fitted.budget}, against the float32 model on ONNX Runtime, "
         f"over healthy clips as they are and up to 30 dB louder, and over the labelled clips. Reached: "
         f"{told(fitted.fit)}. With all layers in INT8: {told(fitted.steps[0].fit)}."
     )
     costs = (
-        f"Cost of a layer: it alone in INT8, over the {fitted.n_worst} windows that INT8 of all layers changes most. "
-        f"Together the layers lose {fitted.worst_loss_mean:.4f} of embedding cosine there in the mean, the sum of each "
-        f"alone is {summed:.4f}. The {min(_TABLE_ROWS, len(fitted.costs))} costliest of {len(fitted.costs)}:"
+        f"Cost of a layer: it alone in INT8, over the {len(fitted.worst_loss)} windows that INT8 of all layers changes "
+        f"most. Together the layers lose {fmean(fitted.worst_loss):.4f} of embedding cosine there in the mean, the sum "
+        f"of each alone is {summed:.4f}. {len(shown)} of {len(fitted.costs)} layers, costliest first:"
     )
     return "\n\n".join(
         [
@@ -69,13 +71,13 @@ def int8_text(fitted: FittedModel) -> str:
                 [
                     (
                         cost.name,
-                        "float" if place < n_float else "INT8",
-                        f"{cost.embedding_loss_max:.5f}",
-                        f"{cost.embedding_loss_mean:.5f}",
-                        f"{cost.score_shift_max:.3f}",
-                        f"{cost.score_shift_mean:.3f}",
+                        "float" if cost in fitted.in_float else "INT8",
+                        f"{max(cost.embedding_loss):.5f}",
+                        f"{fmean(cost.embedding_loss):.5f}",
+                        f"{max(cost.score_shift):.3f}",
+                        f"{fmean(cost.score_shift):.3f}",
                     )
-                    for place, cost in enumerate(fitted.costs[: max(_TABLE_ROWS, n_float)])
+                    for cost in shown
                 ],
             ),
         ]
@@ -99,16 +101,16 @@ def int8_picture(fitted: FittedModel) -> bytes:
     figure = Figure(figsize=(12.4, 1.6 + 0.19 * n_layers), layout="constrained")
     losses, shifts, tries = figure.subplots(1, 3, width_ratios=(2, 2, 1.6))
     names = [cost.name for cost in fitted.costs]
-    colors = [_FLOAT if place < len(fitted.in_float) else _INT8 for place in range(n_layers)]
-    _draw_costs(losses, names, [cost.embedding_loss_max for cost in fitted.costs], colors)
+    colors = [_FLOAT if cost in fitted.in_float else _INT8 for cost in fitted.costs]
+    _draw_costs(losses, names, [max(cost.embedding_loss) for cost in fitted.costs], colors)
     losses.set_xscale("log")
     losses.set_title("embedding cosine lost, largest of a window", fontsize=9, loc="left")
-    _draw_costs(shifts, [""] * n_layers, [cost.score_shift_max for cost in fitted.costs], colors)
+    _draw_costs(shifts, [""] * n_layers, [max(cost.score_shift) for cost in fitted.costs], colors)
     shifts.set_title("score shift, largest of a window", fontsize=9, loc="left")
     for color, label in ((_FLOAT, "stays in float"), (_INT8, "INT8")):
         shifts.barh([0], [0], color=color, label=label)
     shifts.legend(fontsize=8, loc="lower right", frameon=False)
-    _draw_tries(tries, [(step.n_float, step.fit) for step in fitted.steps], fitted.budget.min_embedding_cosine)
+    _draw_tries(tries, [step.fit for step in fitted.steps], fitted.budget.min_embedding_cosine)
     figure.suptitle("One layer alone in INT8, all others in float32", fontsize=10, x=0.01, ha="left")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
@@ -124,12 +126,12 @@ def _draw_costs(axis: Axes, names: list[str], values: list[float], colors: list[
     axis.set_axisbelow(True)
 
 
-def _draw_tries(axis: Axes, tries: list[tuple[int, Fit]], least: float) -> None:
-    places = [n_float for n_float, _ in tries]
-    axis.plot(places, [fit.parity.embedding_cosine_min for _, fit in tries], "o-", color=_INT8, lw=1.2, ms=4)
+def _draw_tries(axis: Axes, tries: list[Fit], least: float) -> None:
+    places = range(len(tries))
+    axis.plot(places, [fit.parity.embedding_cosine_min for fit in tries], "o-", color=_INT8, lw=1.2, ms=4)
     axis.axhline(least, color="black", ls="--", lw=1, label=f"budget {least:g}")
-    axis.set_xticks(places)
-    axis.set_xlabel("costliest layers in float", fontsize=8)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_xlabel("layers in float", fontsize=8)
     axis.set_title("lowest embedding cosine of the tries", fontsize=9, loc="left")
     axis.tick_params(labelsize=7)
     axis.grid(axis="y", color="#dddddd", lw=0.6)

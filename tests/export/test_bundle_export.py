@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -15,7 +16,10 @@ from edge_asd.errors import ClipError, UsageError
 from edge_asd.features import log_mel_db
 from edge_asd.score import MarginScorer
 from export.bundle import main
+from export.compare import NAMES
+from export.compare import main as compare
 from export.runners import runner_from_onnx
+from export.tensorrt import main as build_engines
 from export.windows import find_calibration_clips, read_windows
 from train.checkpoint import Split, save_checkpoint
 
@@ -154,3 +158,46 @@ def test_clip_shorter_than_a_window_is_refused(tmp_path, clip_folder, checkpoint
     soundfile.write(tmp_path / clips.trained[0].file, np.zeros(159_999, np.float32), 16_000)
     with pytest.raises(ClipError, match=r"159999 samples.*expected at least 160000"):
         list(read_windows(tmp_path, clips.trained[:1], classes=checkpoint.classes, spec=checkpoint.feature_spec))
+
+
+def test_engines_are_compared_with_torch_on_clips_that_were_not_learnt(made, clip_folder, tmp_path, capsys):
+    """A table, and JSON with figures of each engine that is here; for those that are not, why."""
+    figures = tmp_path / "compare.json"
+    run, clips = str(made.path.parent), str(clip_folder)
+    assert compare([run, str(made.path), "--clips", clips, "--json", str(figures)]) == 0
+    assert "torch-eager" in capsys.readouterr().out
+    found = json.loads(figures.read_text())
+    cpu = {f"{engine}-{precision}" for engine in ("onnxruntime", "openvino") for precision in ("fp32", "fp16", "int8")}
+    assert {"torch-eager", *cpu} <= set(found["contestants"])
+    assert set(found["contestants"]) | set(found["absent"]) == {*NAMES, "torch-eager"}
+    exact, int8 = found["contestants"]["onnxruntime-fp32"], found["contestants"]["onnxruntime-int8"]
+    assert exact["n_windows"] == 10
+    assert exact["embedding_cosine_min"] > 0.99999 > int8["embedding_cosine_min"] >= 0.995
+    assert exact["p50_ms"] > 0.0
+    assert exact["auc_mean"] == pytest.approx(found["contestants"]["torch-eager"]["auc_mean"])
+    assert found["auc_pairs"] == 10
+    assert found["command"].startswith("python -m export.compare")
+
+
+def test_engine_that_is_asked_for_by_name_must_be_there(made, clip_folder, capsys, monkeypatch):
+    """Exit code 69 with the reason, and nothing is measured."""
+    monkeypatch.setattr("edge_asd.cuda.driver.LIBRARY", "libcuda-absent.so.1")
+    arguments = [str(made.path.parent), str(made.path), "--clips", str(clip_folder)]
+    assert compare([*arguments, "--only", "tensorrt-int8"]) == 69
+    assert "no CUDA driver" in capsys.readouterr().err
+
+
+def test_tensorrt_engines_need_a_gpu(made, clip_folder, tmp_path, capsys, monkeypatch):
+    """Exit code 69, what was expected, and no folder is made."""
+    monkeypatch.setattr("edge_asd.cuda.driver.LIBRARY", "libcuda-absent.so.1")
+    arguments = [str(made.path.parent), str(made.path), "--clips", str(clip_folder), "--out", str(tmp_path / "engines")]
+    assert build_engines(arguments) == 69
+    assert "no CUDA driver" in capsys.readouterr().err
+    assert not (tmp_path / "engines").exists()
+
+
+def test_bundle_of_another_network_is_not_compared(made, clip_folder, tmp_path, checkpoint, capsys):
+    """Its classes and the checkpoint's are named; exit code 78."""
+    save_checkpoint(tmp_path / "checkpoint.pt", dataclasses.replace(checkpoint, classes=("fan/A", "fan/B", "pump/Z")))
+    assert compare([str(tmp_path), str(made.path), "--clips", str(clip_folder)]) == 78
+    assert "pump/Z" in capsys.readouterr().err
