@@ -4,7 +4,8 @@
 that stays open; they take turns with short bursts of windows, so that whatever else the machine does meets all of
 them. The front end counts. The device's engines are measured through the device's own code, at the default hop, and
 once more with every window computed whole (`whole_window_...`). `--gpu` compares TensorRT with torch on the GPU
-instead.
+instead, measures the front end's kernels beside what the GPU can do at best, and sets all beside the figures to reach
+and the roofline (`benchmarks.gpu_report`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
+from benchmarks.gpu_report import report_gpu, torch_sees_gpu
 from benchmarks.report import print_table, write_report
 from edge_asd.bundle import open_bundle
 from edge_asd.engine.tensorrt import device_key_here
@@ -49,6 +51,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _BUNDLE = _ROOT / "examples" / "bldc_motor" / "bldc-motor-1.0.0.asd"
 _PAUSE_S = 0.1  # until the threads of the contestant before have gone to sleep
 _WINDOWS_PER_BURST = 20
+_GPU_WINDOWS_PER_BURST = 200
 
 
 @dataclass(kw_only=True)
@@ -93,27 +96,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = dict.fromkeys((*CONTESTANTS, *GPU_CONTESTANTS))
     parser.add_argument("--only", nargs="+", choices=known, metavar="NAME", help=", ".join(known))
     options = parser.parse_args(arguments)
-    all_names = GPU_CONTESTANTS if options.gpu else CONTESTANTS
-    names = options.only or [name for name in all_names if not (options.quick and name == "torch-compile")]
-    rounds, n_windows = (3, 5) if options.quick else (20, _WINDOWS_PER_BURST)
     try:
         bundle = open_bundle(options.bundle)
         gpu = dict(device_key_here()) if options.gpu else None
     except EdgeAsdError as error:
         parser.exit(error.exit_code, f"{parser.prog}: {error}\n")
-    manifest = bundle.manifest
-    if "model.fp16.onnx" not in manifest.files:
-        names = [name for name in names if name != "tensorrt-fp16"]
+    all_names = GPU_CONTESTANTS if options.gpu else CONTESTANTS
+    names = options.only or [name for name in all_names if not (options.quick and name == "torch-compile")]
+    if gpu is not None and not torch_sees_gpu():
+        print("torch is not here or has no CUDA: measured without it", file=sys.stderr)
+        names = [name for name in names if not name.startswith("torch-")]
+    per_burst = _GPU_WINDOWS_PER_BURST if options.gpu else _WINDOWS_PER_BURST
+    rounds, n_windows = (3, 5) if options.quick else (20, per_burst)
     device = "cuda" if options.gpu else "cpu"
     contestants = measure(names, options.bundle, rounds=rounds, n_windows=n_windows, device=device)
     ratios = ratios_to_reference(contestants)
+    manifest = bundle.manifest
     details: dict[str, Any] = {
         "model": {"name": manifest.name, "version": manifest.version, "classes": len(manifest.classes)},
-        **({"gpu": gpu} if gpu else {}),
     }
+    if gpu is not None:
+        report = report_gpu(options.bundle, contestants)
+        contestants |= {name: dict(figures) for name, figures in report.front_end.items()}
+        details |= {"gpu": {**gpu, **report.gpu}, **report.details}
     benchmark = "latency-gpu" if options.gpu else "latency"
     print_table(benchmark, contestants, ratios)
-    write_report(benchmark, contestants, ratios, path=options.json, details=details)
+    if gpu is not None:
+        report.print_figures()
+    write_report(benchmark, contestants, ratios, path=options.json, details=details, program="benchmarks.latency")
     return 0
 
 

@@ -61,23 +61,26 @@ class LogMelKernels:
 
     def put(self, buffers: FrontEndBuffers, n_rows: int) -> None:
         """Put one launch for the rings and one for the log-mel of all rows on the GPU's stream."""
-        spec = self._spec
-        rows, fresh, rings, wave, log_mel, not_finite = (
+        self.put_rings(buffers, n_rows)
+        self.put_log_mel(buffers, n_rows)
+
+    def put_rings(self, buffers: FrontEndBuffers, n_rows: int) -> None:
+        """Put the launch that makes windows of what is fresh and what the rings hold."""
+        rows, fresh, rings, wave, not_finite = (
             np.uint64(address)
-            for address in (
-                buffers.rows,
-                buffers.fresh,
-                buffers.rings,
-                buffers.wave,
-                buffers.log_mel,
-                buffers.not_finite,
-            )
+            for address in (buffers.rows, buffers.fresh, buffers.rings, buffers.wave, buffers.not_finite)
         )
-        copy_blocks = -(-spec.window_samples // _COPY_THREADS)
+        blocks = -(-self._spec.window_samples // _COPY_THREADS)
         max_fresh = np.int32(buffers.max_fresh)
-        self._advance((copy_blocks, n_rows), _COPY_THREADS, rows, fresh, max_fresh, rings, wave, not_finite)
-        frame_blocks = -(-spec.n_frames // _FRAMES_PER_BLOCK)
-        self._log_mel((frame_blocks, n_rows), spec.n_fft // 8, rows, wave, *self._tables, log_mel, not_finite)
+        self._advance((blocks, n_rows), _COPY_THREADS, rows, fresh, max_fresh, rings, wave, not_finite)
+
+    def put_log_mel(self, buffers: FrontEndBuffers, n_rows: int) -> None:
+        """Put the launch that makes log-mels of the windows."""
+        rows, wave, log_mel, not_finite = (
+            np.uint64(address) for address in (buffers.rows, buffers.wave, buffers.log_mel, buffers.not_finite)
+        )
+        blocks = -(-self._spec.n_frames // _FRAMES_PER_BLOCK)
+        self._log_mel((blocks, n_rows), self._spec.n_fft // 8, rows, wave, *self._tables, log_mel, not_finite)
 
 
 def log_mel_cubin(spec: FeatureSpec, architecture: str, store: Artifacts | None, nvrtc: Callable[[], Nvrtc]) -> bytes:

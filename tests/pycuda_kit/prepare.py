@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -30,10 +31,11 @@ def main() -> None:
             "--no-cuda-enable-curand",
             f"--cuda-inc-dir={','.join(map(str, include))}",
             f"--cudadrv-lib-dir={work}",
-            "--ldflags=-Wl,--no-as-needed",  # it shall ask for libcuda, though this one has nothing to give
         ]
         subprocess.run([sys.executable, "configure.py", *options], cwd=source, check=True, stdout=subprocess.DEVNULL)
-        subprocess.run([*PIP, "install", "--target", work / "kit", source], check=True)
+        # It shall ask for libcuda, though this one has nothing to give.
+        environment = {**os.environ, "LDFLAGS": "-Wl,--no-as-needed"}
+        subprocess.run([*PIP, "install", "--target", work / "kit", source], env=environment, check=True)
         shutil.rmtree(folder, ignore_errors=True)
         (work / "kit").rename(folder)
 

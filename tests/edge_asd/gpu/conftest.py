@@ -15,6 +15,7 @@ from edge_asd.cuda.logmel import kernel_options
 
 HERE = Path(__file__).parent
 LOGMEL_CU = Path(driver.__file__).with_name("logmel.cu")
+CEILINGS_CU = HERE.parents[2] / "benchmarks" / "ceilings.cu"
 
 
 class FakeCuda:
@@ -75,9 +76,9 @@ def build_fake_libcuda(tmp_path_factory):
         options = kernel_options(spec)
         path = folder / f"libcuda-{abs(hash(options))}.so"
         if not path.exists():
-            include = f'-DLOGMEL_CU="{LOGMEL_CU}"'
+            sources = [f'-DLOGMEL_CU="{LOGMEL_CU}"', f'-DCEILINGS_CU="{CEILINGS_CU}"']
             flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-w", "-shared", "-fPIC"]
-            command = [compiler, *flags, "-o", path, include, *options]
+            command = [compiler, *flags, "-o", path, *sources, *options]
             subprocess.run([*command, HERE / "fake_libcuda.cpp"], check=True)
         return path
 

@@ -14,11 +14,14 @@
 struct float2 {
     float x, y;
 };
+struct float4 {
+    float x, y, z, w;
+};
 struct dim3 {
     unsigned x = 1, y = 1, z = 1;
 };
 static inline float2 make_float2(float x, float y) { return {x, y}; }
-static thread_local dim3 threadIdx, blockIdx, blockDim;
+static thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
 static inline float __fmul_rn(float a, float b) { return a * b; }
 static inline int atomicOr(int* address, int value) {
     const int old = *address;
@@ -49,6 +52,7 @@ static inline void run_grid(dim3 grid, dim3 block, bool backwards, const std::fu
     using namespace fibers;
     body = &kernel;
     blockDim = block;
+    gridDim = grid;
     const unsigned n = block.x;
     contexts.resize(n);
     stacks.resize(n * kStack);

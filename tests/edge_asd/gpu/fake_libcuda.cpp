@@ -11,6 +11,7 @@
 
 #include "cuda_on_cpu.h"
 #include LOGMEL_CU
+#include CEILINGS_CU
 
 using Work = std::function<void()>;
 struct Stream {
@@ -29,7 +30,7 @@ static int devices = 1;
 static bool backwards = false;
 static int retained = 0;
 static thread_local std::vector<void*> contexts;
-static const char kRings = 0, kLogMel = 0;
+static const char kRings = 0, kLogMel = 0, kCopy = 0, kMultiplyAdd = 0;
 
 #define CALL(name)                                    \
     calls += #name "\n";                              \
@@ -203,6 +204,8 @@ int cuModuleGetFunction(const void** function, void*, const char* name) {
     *function = nullptr;
     if (!std::strcmp(name, "advance_rings")) *function = &kRings;
     if (!std::strcmp(name, "log_mel_db")) *function = &kLogMel;
+    if (!std::strcmp(name, "copy_all")) *function = &kCopy;
+    if (!std::strcmp(name, "multiply_add")) *function = &kMultiplyAdd;
     return *function ? 0 : 500;  // CUDA_ERROR_NOT_FOUND
 }
 int cuLaunchKernel(const void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
@@ -221,6 +224,15 @@ int cuLaunchKernel(const void* function, unsigned gx, unsigned gy, unsigned gz, 
         put(stream, [=] {
             run_grid(grid, block, backwards, [=] { advance_rings(rows, fresh, max_fresh, rings, wave, not_finite); });
         });
+    } else if (function == &kCopy) {
+        auto from = *(const float4**)p[0];
+        auto to = *(float4**)p[1];
+        auto n = *(int*)p[2];
+        put(stream, [=] { run_grid(grid, block, backwards, [=] { copy_all(from, to, n); }); });
+    } else if (function == &kMultiplyAdd) {
+        auto out = *(float**)p[0];
+        auto n_steps = *(int*)p[1];
+        put(stream, [=] { run_grid(grid, block, backwards, [=] { multiply_add(out, n_steps); }); });
     } else {
         auto rows = *(const Row**)p[0];
         auto wave = *(const float**)p[1], taper = *(const float**)p[2];
