@@ -23,7 +23,9 @@ from rich.console import Console
 
 from benchmarks.noise_robustness.figures import FIGURES, figures_of
 from benchmarks.noise_robustness.methods import Compute, Method
+from benchmarks.noise_robustness.picture import draw
 from benchmarks.noise_robustness.results import ResultRow, Results
+from benchmarks.noise_robustness.scorers import SCORERS
 from benchmarks.noise_robustness.sound import Sound, open_sound
 from benchmarks.noise_robustness.studies import STUDIES
 from benchmarks.noise_robustness.table import markdown, print_tables
@@ -41,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory() as quick_folder:
             results = measure(options, Path(quick_folder), console)
+        if options.picture is not None:
+            draw(results.rows, options.picture, scorer=options.picture_scorer, figure=options.figure)
     except EdgeAsdError as error:
         console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code
@@ -150,6 +154,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, default=Path("runs/noise_robustness"), help="mixtures and runs lie there")
     parser.add_argument("--json", type=Path, help="results, and what is done already (default: benchmarks/results)")
     parser.add_argument("--figure", choices=FIGURES, default="auc", help="that the tables show")
+    parser.add_argument("--picture", type=Path, help="draw the figure over the SNR there: SVG, PNG or PDF")
+    parser.add_argument("--picture-scorer", choices=SCORERS, default="k-NN", metavar="S", help="that the picture shows")
     parser.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
     return parser
 

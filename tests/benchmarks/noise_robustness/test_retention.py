@@ -10,10 +10,13 @@ from benchmarks.noise_robustness import retention
 from benchmarks.noise_robustness.__main__ import main
 from benchmarks.noise_robustness.corpus import CLEAN_DBFS, write_corpus
 from benchmarks.noise_robustness.methods import Compute, Fitted
+from benchmarks.noise_robustness.picture import draw
+from benchmarks.noise_robustness.results import ResultRow
 from benchmarks.noise_robustness.scorers import SCORERS, Outputs
 from benchmarks.noise_robustness.sound import open_sound
 from benchmarks.noise_robustness.studies import STUDIES
-from benchmarks.noise_robustness.trial import Protocol, open_first_shot
+from benchmarks.noise_robustness.trial import CASES, Protocol, open_first_shot
+from edge_asd.errors import EdgeAsdError
 from train.data import list_folder
 from train.retain.noise import list_noise
 from train.synth import __main__ as synth
@@ -162,4 +165,36 @@ def test_quick_runs_every_row_of_a_study(generated, tmp_path, name):
         {"margin", "k-NN", "k-NN map", "fusion"}
         if name == "retention"
         else {"margin", "k-NN of 10", "k-NN of 30", "k-NN of 100"}
+    )
+
+
+def test_picture_has_a_line_for_every_method_and_is_the_same_for_the_same_rows(tmp_path):
+    """With the number of its seeds; a scorer that no row has is refused."""
+    rows = [result_row(method, seed) for method in ("one", "other") for seed in (0, 1)]
+    for name in ("a.svg", "b.svg"):
+        draw(rows, tmp_path / name, scorer="k-NN", figure="harmonic_mean")
+    text = (tmp_path / "a.svg").read_text()
+    assert text == (tmp_path / "b.svg").read_text()
+    assert "one (2 seeds)" in text
+    assert "mismatched noise" in text
+    with pytest.raises(EdgeAsdError, match="no row has the scorer 'margin'; expected one of k-NN"):
+        draw(rows, tmp_path / "c.svg", scorer="margin", figure="auc")
+
+
+def result_row(method, seed):
+    figures = {case: {snr: {"harmonic_mean": 0.5 + 0.01 * seed} for snr in ("10", "-10")} for case in CASES}
+    return ResultRow(
+        method=method,
+        seed=seed,
+        figures={"k-NN": figures},
+        training_s=1.0,
+        training_cpu_s=1.0,
+        scoring_s=1.0,
+        steps=1,
+        parameters=1,
+        multiply_adds=1,
+        settings={},
+        compute={},
+        git=None,
+        environment={},
     )
