@@ -54,7 +54,7 @@ class Protocol:
     snrs_db: tuple[float, ...] = (10.0, 0.0, -5.0, -10.0)
     windows: int = 12_800
     learning_rate: float = 1e-3
-    batch_size: int = 64
+    batch_size: int = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
