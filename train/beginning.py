@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from edge_asd.errors import UnavailableError, UsageError
 from edge_asd.types import FeatureSpec
+from train.acceleration import settle
 from train.checkpoint import load_checkpoint
 from train.data import Recording, Split, left_out, list_folder, open_waves, split_recordings
 from train.models import spec_for
@@ -79,6 +80,8 @@ def begin(folder: Path, settings: TrainingSettings, console: Console) -> Beginni
     lightning.seed_everything(settings.seed, verbose=False)
     draws, training, validation = _loaders(folder, recordings, classes, split, settings, processes=processes)
     names = network_classes(classes, settings.augment)
+    n_windows = len(draws) * processes.count * settings.all_epochs
+    settings = settle(settings, n_windows=n_windows, n_processes=processes.count)
     module = TrainingModule(spec_for(settings, names), settings, processes)
     if settings.start_from is not None:
         _load_start(module, Path(settings.start_from), names, split)
@@ -103,6 +106,11 @@ def _check_shared(settings: TrainingSettings, processes: Processes) -> None:
         raise UsageError(
             f"preset {settings.preset} was started in {processes.count} processes; expected one: the batch norm and "
             "dropout of baselines cannot be shared; start it without torchrun"
+        )
+    if settings.compile:
+        raise UsageError(
+            f"--compile is given in {processes.count} processes; expected none of it: what they tell each other "
+            "within a step is not compiled; leave it out"
         )
     if settings.batch_size % processes.count:
         raise UsageError(

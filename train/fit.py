@@ -56,6 +56,7 @@ def fit(
         EdgeAsdError: the run folder cannot be written, or the loss is not finite.
     """
     beginning = begin(folder, settings, console)
+    settings = beginning.module.settings
     identity = identity_of(folder, beginning)
     state = open_or_resume(run, identity, beginning.processes, resume=resume)
     if resume and has_ended(run):
@@ -108,7 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", module="lightning.*")  # advice on worker counts, not faults
     try:
         if options.dry_run:
-            print_plan(plan_run(options.data, settings_from(options), console), Console())
+            plan = plan_run(options.data, settings_from(options), console)
+            print_plan(plan, Console(quiet=not is_first))
             return 0
         checkpoint = fit(options.data, options.out, settings_from(options), console, resume=options.resume)
     except EdgeAsdError as error:

@@ -115,10 +115,17 @@ class TrainingModule(lightning.LightningModule):
         """Terms of the loss by name; their sum is trained. The labels are those of all processes."""
         if not isinstance(self.network, Network):  # a baseline trains what it scores, on unmixed windows
             return {"error": self.network(log_mel, label_a).mean()}
+        # Compiled for the batches of training alone; those of validation would have it compiled once more.
+        embedding, _ = (self.network if self.training else self.network.forward)(wave, log_mel)
+        with torch.autocast(wave.device.type, enabled=False):  # cosines, divided by a temperature, need float32
+            return self._margin_losses(self.network, F.normalize(embedding.float()), label_a, label_b, lam)
+
+    def _margin_losses(
+        self, network: Network, embedding: Tensor, label_a: Tensor, label_b: Tensor, lam: float
+    ) -> dict[str, Tensor]:
         loss = "supcon" if self.in_contrastive_stage else self.settings.loss
-        spec = self.network.spec
-        embedding, cosine = self.network(wave, log_mel)
-        embedding, cosine = embedding.float(), cosine.float()
+        spec = network.spec
+        cosine = network.cosine(embedding)
         if self.training:  # every process validates with all clips
             embedding, cosine = gather_rows(embedding), gather_rows(cosine)
         terms: dict[str, Tensor] = {}
@@ -129,7 +136,7 @@ class TrainingModule(lightning.LightningModule):
         if loss in ("supcon", "os-scl"):
             terms["supcon"] = noisy_supcon(embedding, label_a, temperature=self.settings.supcon_temperature)
         if self.training and self.settings.loss == "supcon":
-            self._follow_class_means(self.network.class_weight, embedding.detach(), label_a)
+            self._follow_class_means(network.class_weight, embedding.detach(), label_a)
         return terms
 
     @torch.no_grad()

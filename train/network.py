@@ -20,6 +20,8 @@ BRANCHES: tuple[Branch, ...] = ("log_mel", "tgram", "tfgram", "tagram")
 TFSTGRAM: tuple[Branch, ...] = ("log_mel", "tgram", "tfgram")
 HEAD_ACTIVATIONS: tuple[HeadActivation, ...] = ("relu", "leaky_relu")
 EMBEDDING_SIZE = 128
+FEATURE_MAP_SIZE = 128 * 8
+"""Channels times frequencies of the backbone's last map."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,14 +120,22 @@ class MobileFaceNet(nn.Module):
         self.pool = ConvNorm(512, 512, (8, 20), depthwise=True, linear=True)
         self.narrow = ConvNorm(512, EMBEDDING_SIZE, 1, linear=True)
         # forward does not use it: published checkpoints hold it and the published parameter count includes it.
-        self.unused_classifier = nn.Linear(EMBEDDING_SIZE, n_classes)
+        # Several processes would wait for its gradient.
+        self.unused_classifier = nn.Linear(EMBEDDING_SIZE, n_classes).requires_grad_(False)
+
+    def feature_map(self, image: Tensor) -> Tensor:
+        """The last map before it narrows: (B, 128, 8, 20), 8 frequencies and 20 times."""
+        x = self.stem_depthwise(self.stem(image))  # (B, 64, 64, 157)
+        return cast("Tensor", self.blocks(x))
+
+    def feature(self, feature_map: Tensor) -> Tensor:
+        """What it narrows to: (B, 128)."""
+        x = self.narrow(self.pool(self.widen(feature_map)))  # (B, 128, 1, 1)
+        return cast("Tensor", x.flatten(1))
 
     def forward(self, image: Tensor) -> Tensor:
         """Run the backbone."""
-        x = self.stem_depthwise(self.stem(image))  # (B, 64, 64, 157)
-        x = self.blocks(x)  # (B, 128, 8, 20)
-        x = self.narrow(self.pool(self.widen(x)))  # (B, 128, 1, 1)
-        return cast("Tensor", x.flatten(1))
+        return self.feature(self.feature_map(image))
 
 
 class FeaturePerturbationHead(nn.Module):
@@ -185,6 +195,21 @@ class Network(nn.Module):
         Returns:
             embedding (B, 128) of unit length, cosine (B, classes) to every class weight.
         """
-        feature = self.backbone(self.branch_image(wave, log_mel))  # (B, 128)
+        return self._embedded(self.backbone(self.branch_image(wave, log_mel)))
+
+    def with_feature_map(self, wave: Tensor, log_mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, and the backbone's last map averaged over time with its frequencies kept, (B, 1024).
+
+        Source: GenRep (Saengthong and Shinozaki, 2024), for the average.
+        """
+        feature_map = self.backbone.feature_map(self.branch_image(wave, log_mel))  # (B, 128, 8, 20)
+        embedding, cosine = self._embedded(self.backbone.feature(feature_map))
+        return embedding, cosine, feature_map.flatten(1, 2).mean(dim=2)
+
+    def _embedded(self, feature: Tensor) -> tuple[Tensor, Tensor]:
         embedding = F.normalize(feature if self.head is None else self.head(feature))  # (B, 128)
-        return embedding, F.linear(embedding, F.normalize(self.class_weight))  # (B, classes)
+        return embedding, self.cosine(embedding)
+
+    def cosine(self, embedding: Tensor) -> Tensor:
+        """Compare embeddings (B, 128) of unit length with every class weight: (B, classes)."""
+        return F.linear(embedding, F.normalize(self.class_weight))

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from edge_asd.errors import UsageError
 from train.settings import Model, TrainingSettings
 
 _FRAME_MODELS: tuple[Model, ...] = ("ae", "idnn")
+
+# Averaged weights came with OS-SCL; its rivals train without.
+_ARCFACE = TrainingSettings(
+    preset="tfstgram-arcface", ema_decay=0.0, loss="arcface", mixup_alpha=None, head_reduction=None
+)
 
 PRESETS: Mapping[str, TrainingSettings] = {
     settings.preset: settings
@@ -16,19 +22,13 @@ PRESETS: Mapping[str, TrainingSettings] = {
         TrainingSettings(preset="tfstgram-os-scl"),
         TrainingSettings(preset="stgram-os-scl", branches=("log_mel", "tgram")),
         TrainingSettings(preset="logmel-os-scl", branches=("log_mel",), head_activation="leaky_relu", margin=0.7),
-        TrainingSettings(
-            preset="tfstgram-arcface", ema_decay=0.0, loss="arcface", mixup_alpha=None, head_reduction=None
-        ),
-        # Averaged weights came with OS-SCL; its rivals train without.
+        _ARCFACE,
         # Source: STgram-MFN (Liu et al., 2022). Its log-mel has n_fft 1024, here 2048 as everywhere.
-        TrainingSettings(
+        replace(
+            _ARCFACE,
             preset="stgram-arcface",
-            ema_decay=0.0,
             branches=("log_mel", "tgram"),
-            head_reduction=None,
-            loss="arcface",
             margin=0.7,
-            mixup_alpha=None,
             batch_size=128,
             weight_decay=0.0,
         ),
@@ -42,14 +42,11 @@ PRESETS: Mapping[str, TrainingSettings] = {
             margin=0.7,
         ),
         # Source: CLP-SCF (Guan et al., 2023), on STgram.
-        TrainingSettings(
+        replace(
+            _ARCFACE,
             preset="clp-scf",
-            ema_decay=0.0,
             branches=("log_mel", "tgram"),
-            head_reduction=None,
-            loss="arcface",
             margin=1.0,
-            mixup_alpha=None,
             contrastive_epochs=100,
             supcon_temperature=0.1,
         ),

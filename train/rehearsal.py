@@ -9,6 +9,7 @@ from pathlib import Path
 import lightning
 from rich.console import Console
 
+from train.acceleration import make_ready
 from train.averaging import averaging
 from train.beginning import begin
 from train.plan import REHEARSED_STEPS, Plan, StepTimer, peak_memory_bytes
@@ -25,6 +26,7 @@ def plan_run(folder: Path, settings: TrainingSettings, console: Console) -> Plan
         UnavailableError: the device is not there.
     """
     beginning = begin(folder, settings, console)
+    settings = beginning.module.settings
     timer = StepTimer()
     trainer = lightning.Trainer(
         max_steps=REHEARSED_STEPS,
@@ -35,8 +37,7 @@ def plan_run(folder: Path, settings: TrainingSettings, console: Console) -> Plan
         limit_val_batches=0,
         **quiet_trainer(settings, beginning.processes),
     )
-    if settings.compile:
-        beginning.module.network.compile()
+    make_ready(beginning.module.network, settings)
     trainer.fit(beginning.module, beginning.training)
     class_of_file = {recording.file: recording.class_name for recording in beginning.recordings}
     counts = {

@@ -101,9 +101,11 @@ class TrainingSettings:
     """At most this many healthy recordings of a class, for a quick try."""
     seed: int = 0
     device: Device = "cpu"
-    precision: Precision = "32-true"
-    compile: bool = False
-    """Compile the network with torch.compile: a minute at the start, then up to twice as fast."""
+    precision: Precision | None = None
+    """None: bf16-mixed for a network with margin on a device that multiplies in it, else 32-true. Losses, log-mel and
+    batch statistics are in float32 either way."""
+    compile: bool | None = None
+    """Compile the network for its training steps. None: where a run is long enough to make up for it."""
     augment: AugmentSettings = field(default_factory=AugmentSettings)
 
     def __post_init__(self) -> None:

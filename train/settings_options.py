@@ -107,14 +107,16 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--device", choices=get_args(Device), help="where to train (default: cpu)", **given)
     run.add_argument(
         "--precision",
-        choices=get_args(Precision),
-        help="bf16-mixed halves the time on recent CPUs (default: 32-true)",
+        type=_or_none("auto", str),
+        choices=(None, *get_args(Precision)),
+        metavar="P",
+        help=f"auto, {' or '.join(get_args(Precision))} (default: auto, bf16-mixed where the device multiplies in it)",
         **given,
     )
     run.add_argument(
         "--compile",
-        action="store_true",
-        help="compile the network: a minute at the start, then up to twice as fast",
+        action=argparse.BooleanOptionalAction,
+        help="compile the network, which takes a minute or two (default: where the run is long enough)",
         **given,
     )
     run.add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 
+from train.acceleration import make_ready
 from train.averaging import averaging
 from train.beginning import Beginning
 from train.checkpoint import CHECKPOINT_NAME
@@ -62,8 +64,7 @@ def train_network(
         plugins=[WholeFiles()],
         **quiet_trainer(settings, beginning.processes),
     )
-    if settings.compile:
-        module.network.compile()
+    make_ready(module.network, settings)
     trainer.fit(
         module,
         beginning.training,
@@ -78,8 +79,7 @@ def open_logs(run: Path, state: State | None) -> list[Logger]:
     earlier = _logged_before(run / _CURVES_NAME, state.n_steps) if state is not None else []
     curves = CSVLogger(run, name=None, version="", flush_logs_every_n_steps=1)
     for row in earlier:
-        step = int(row.pop("step"))
-        curves.log_metrics({name: float(value) for name, value in row.items() if value}, step)
+        curves.log_metrics({name: json.loads(value) for name, value in row.items() if value}, int(row["step"]))
     purge_step = state.n_steps if state else None
     return [
         curves,
@@ -109,7 +109,7 @@ def quiet_trainer(settings: TrainingSettings, processes: Processes) -> dict[str,
             "strategy": DDPStrategy(find_unused_parameters=searched, broadcast_buffers=False),
             "use_distributed_sampler": False,  # EpochDraws does that
         }
-    return {**quietly(settings.device, settings.precision), **together}
+    return {**quietly(settings.device, settings.precision or "32-true"), **together}
 
 
 def _logged_before(path: Path, n_steps: int) -> list[dict[str, str]]:

@@ -39,7 +39,16 @@ def _present(path):
 @pytest.fixture
 def tones(tmp_path):
     """A folder with two machines of four healthy recordings each, and a damaged one of the first."""
-    folder = tmp_path / "tones"
+    return _write_tones(tmp_path / "tones")
+
+
+@pytest.fixture(scope="module")
+def module_tones(tmp_path_factory):
+    """The same, once for all tests of a module, which leave it as it is."""
+    return _write_tones(tmp_path_factory.mktemp("data") / "tones")
+
+
+def _write_tones(folder):
     folder.mkdir()
     rng = np.random.default_rng(0)
     lines = []

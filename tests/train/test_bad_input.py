@@ -1,0 +1,70 @@
+"""Data that cannot be trained on is refused or told, by its name; awkward data trains."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from train import fit
+from train.checkpoint import load_checkpoint
+
+QUICK = ["--preset", "logmel-os-scl", "--epochs", "1", "--batch-size", "4"]
+
+
+def write_clips(folder, write_metadata, lengths, rates=(16_000,)):
+    """Clips by class, of these lengths in seconds, their rates in turn."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    lines = []
+    for machine, seconds in lengths.items():
+        for number, length in enumerate(seconds):
+            rate = rates[number % len(rates)]
+            name = f"{machine}_{number}.wav"
+            soundfile.write(folder / name, 0.1 * rng.standard_normal(int(length * rate)), rate)
+            lines.append([name, "fan", machine, "normal", "none", name])
+    write_metadata(folder, lines)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("lengths", "told"),
+    [
+        ({"a": [1.0] * 4}, "1 class with healthy recordings to train on (fan/a); expected 2 or more"),
+        (
+            {"a": [1.0] * 4, "b": [1.0]},
+            "class fan/b has 1 groups of healthy recordings to train on; expected at least 3",
+        ),
+    ],
+)
+def test_too_few_clips_are_refused(tmp_path, write_metadata, capsys, lengths, told):
+    """One class alone, or a class with one clip, by its name and before anything is written."""
+    data = write_clips(tmp_path / "data", write_metadata, lengths)
+    assert fit.main([str(data), "--out", str(tmp_path / "run"), *QUICK]) == 2
+    assert told in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_mixed_rates_and_lengths_train_and_a_last_clip_is_no_batch_alone(tmp_path, write_metadata):
+    """Five clips in batches of four: the second batch is filled up, as batch norm needs it."""
+    lengths = {"a": [0.3, 2.0, 11.0, 10.0, 1.0], "b": [3.0, 10.0, 0.5, 25.0]}
+    data = write_clips(tmp_path / "data", write_metadata, lengths, rates=(16_000, 44_100, 22_050))
+    run = tmp_path / "run"
+    assert fit.main([str(data), "--out", str(run), *QUICK, "--windows-per-epoch", "5"]) == 0
+    checkpoint = load_checkpoint(run)
+    assert len(checkpoint.split.train) == 5
+    assert np.isfinite(checkpoint.metrics["validation_loss"])
+
+
+def test_clip_below_the_rate_is_refused(tmp_path, write_metadata, capsys):
+    """What it lacks above 4 kHz cannot be made up."""
+    data = write_clips(tmp_path / "data", write_metadata, {"a": [1.0] * 3, "b": [1.0] * 3}, rates=(8_000,))
+    assert fit.main([str(data), "--out", str(tmp_path / "run"), *QUICK]) == 65
+    assert "a_0.wav" in capsys.readouterr().err
+
+
+def test_start_of_another_network_is_refused(tones, tmp_path, capsys):
+    """With what it is and what was expected."""
+    first = tmp_path / "first"
+    assert fit.main([str(tones), "--out", str(first), *QUICK, "--windows-per-epoch", "4"]) == 0
+    other = [*QUICK, "--branches", "tgram", "--start-from", str(first)]
+    assert fit.main([str(tones), "--out", str(tmp_path / "second"), *other]) == 2
+    assert "train it with the same options" in " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,216 @@
+"""A run that was killed goes on to the weights that it would have had; what it cannot go on with is refused."""
+
+import csv
+import dataclasses
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from rich.console import Console
+
+from edge_asd.errors import EdgeAsdError, UsageError
+from train import fit, keep_best
+from train.checkpoint import load_checkpoint
+from train.keep_state import STATE_NAME
+from train.presets import preset_settings
+from train.whole_file import save_whole
+
+SETTINGS = dataclasses.replace(
+    preset_settings("logmel-os-scl"), epochs=2, batch_size=4, windows_per_epoch=12, ema_decay=0.5
+)
+
+# Runs in a process of its own, which kills itself at a call of a function, counted from 1; its state is saved at each
+# step. Arguments: data folder, run folder, preset, module, class or "", function, count.
+DYING = """
+import dataclasses, importlib, os, signal, sys
+from pathlib import Path
+import torch
+from rich.console import Console
+torch.set_num_threads(2)
+data, run, preset, module, owner, name, count = sys.argv[1:]
+left = int(count)
+def dying(function):
+    def die_or_go_on(*arguments, **options):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **options)
+    return die_or_go_on
+from train.fit import fit
+from train.presets import preset_settings
+place = importlib.import_module(module)
+place = getattr(place, owner) if owner else place
+setattr(place, name, dying(getattr(place, name)))
+settings = dataclasses.replace(
+    preset_settings(preset), epochs=2, batch_size=4, windows_per_epoch=12,
+    ema_decay=0.0 if preset == "mobilenetv2" else 0.5
+)
+fit(Path(data), Path(run), settings, Console(quiet=True), resume=True, save_every_s=0.0)
+"""
+STEP = ("train.module", "TrainingModule", "training_step")
+VALIDATION = ("train.module", "TrainingModule", "validation_step")
+FSYNC = ("os", "", "fsync")
+RENAME = ("pathlib", "Path", "replace")
+SCORES = ("train.fit", "", "score_streams")
+
+
+def kill_in(moment, count, data, run, preset="logmel-os-scl"):
+    ended = subprocess.run(
+        [sys.executable, "-c", DYING, str(data), str(run), preset, *moment, str(count)], check=False, timeout=600
+    )
+    assert ended.returncode == -signal.SIGKILL
+
+
+def run_fit(data, run, settings=SETTINGS, **options):
+    return fit.fit(data, run, settings, Console(quiet=True), **options)
+
+
+def assert_same_run(one, two):
+    """Weights kept, and every figure of every epoch, to the last bit."""
+    first, second = (load_checkpoint(run) for run in (one, two))
+    state, other = (checkpoint.network.state_dict() for checkpoint in (first, second))
+    assert all(torch.equal(state[name], other[name]) for name in state)
+    assert first.metrics == second.metrics
+    curves = []
+    for run in (one, two):
+        with (run / "metrics.csv").open(newline="") as file:
+            curves.append([dict(sorted(row.items())) for row in csv.DictReader(file)])
+    assert curves[0] == curves[1]
+    assert not (two / STATE_NAME).exists()
+
+
+@pytest.fixture(scope="module")
+def whole(module_tones, tmp_path_factory):
+    """A run that nothing disturbed."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    torch.set_num_threads(2)
+    run_fit(module_tones, run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def cut_off(module_tones, tmp_path_factory):
+    """A run that was killed in the middle of its second epoch, two steps after its last epoch ended."""
+    run = tmp_path_factory.mktemp("cut-off") / "run"
+    kill_in(STEP, 6, module_tones, run)
+    return run
+
+
+def test_killed_run_goes_on_to_the_same_weights(module_tones, tmp_path, whole, cut_off):
+    """Bit by bit, from the middle of an epoch."""
+    run = shutil.copytree(cut_off, tmp_path / "run")
+    assert torch.load(run / STATE_NAME, weights_only=True)["run"]["batches_done"] == 2
+    run_fit(module_tones, run, resume=True)
+    assert_same_run(whole, run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kills",
+    [
+        [(STEP, 1), (STEP, 1), (STEP, 2), (VALIDATION, 1), (FSYNC, 1), (STEP, 2), (VALIDATION, 1), (SCORES, 1)],
+        [(FSYNC, 1), (FSYNC, 3), (RENAME, 1), (RENAME, 2), (FSYNC, 4)],
+    ],
+)
+def test_run_killed_again_and_again_ends_the_same(module_tones, tmp_path, whole, kills):
+    """In steps, validation, writing, renaming and scoring."""
+    for moment, count in kills:
+        kill_in(moment, count, module_tones, tmp_path / "run")
+    run_fit(module_tones, tmp_path / "run", resume=True)
+    assert_same_run(whole, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_random_generators_go_on_too(module_tones, tmp_path):
+    """MobileNetV2 drops units by chance."""
+    settings = dataclasses.replace(preset_settings("mobilenetv2"), epochs=2, batch_size=4, windows_per_epoch=12)
+    run_fit(module_tones, tmp_path / "whole", settings)
+    kill_in(STEP, 5, module_tones, tmp_path / "killed", preset="mobilenetv2")
+    run_fit(module_tones, tmp_path / "killed", settings, resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_ended_run_is_left_as_it_is(module_tones, whole):
+    """So that whoever starts it again after a cut need not know how far it came."""
+    before = (whole / "checkpoint.pt").stat().st_mtime_ns
+    checkpoint = run_fit(module_tones, whole, resume=True)
+    assert checkpoint.metrics["validation_loss"] == load_checkpoint(whole).metrics["validation_loss"]
+    assert (whole / "checkpoint.pt").stat().st_mtime_ns == before
+    with pytest.raises(UsageError, match="seed was 0, now 1"):
+        run_fit(module_tones, whole, dataclasses.replace(SETTINGS, seed=1), resume=True)
+
+
+def test_cut_off_run_is_not_begun_anew_unasked(module_tones, cut_off):
+    """It says how far it came and how it goes on."""
+    with pytest.raises(UsageError, match=r"cut off after step 5; .* give --resume"):
+        run_fit(module_tones, cut_off)
+
+
+def test_run_of_another_configuration_is_not_gone_on_with(module_tones, cut_off):
+    """With each setting that differs."""
+    other = dataclasses.replace(SETTINGS, margin=0.5, learning_rate=1e-3)
+    with pytest.raises(UsageError, match=r"learning_rate was 0\.0001, now 0\.001, margin was 0\.7, now 0\.5"):
+        run_fit(module_tones, cut_off, other, resume=True)
+
+
+def test_run_whose_clips_changed_is_not_gone_on_with(module_tones, tmp_path, cut_off):
+    """The same names with another sound."""
+    data = shutil.copytree(module_tones, tmp_path / "data")
+    soundfile.write(data / "b_0.wav", 0.1 * np.random.default_rng(0).standard_normal(24_000), 16_000)
+    with pytest.raises(UsageError, match="clips that it learns from changed"):
+        run_fit(data, cut_off, resume=True)
+
+
+def test_damaged_state_is_refused(module_tones, tmp_path, cut_off):
+    """By its name."""
+    run = shutil.copytree(cut_off, tmp_path / "run")
+    (run / STATE_NAME).write_bytes((run / STATE_NAME).read_bytes()[:1000])
+    with pytest.raises(UsageError, match=r"state\.pt: not a readable state"):
+        run_fit(module_tones, run, resume=True)
+
+
+@pytest.fixture
+def small_files():
+    """A function after whose call no file may grow beyond 1 MB, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_full_disk_ends_the_run_with_its_last_checkpoint_whole(module_tones, tmp_path, monkeypatch, small_files, whole):
+    """It says so, leaves no half file, and goes on once there is room."""
+    run = tmp_path / "run"
+    save = keep_best.save_checkpoint
+
+    def fill_the_disk_after_one(path, checkpoint):
+        save(path, checkpoint)
+        small_files()
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with monkeypatch.context() as patched:
+        patched.setattr(keep_best, "save_checkpoint", fill_the_disk_after_one)
+        with pytest.raises(EdgeAsdError, match=r"state\.pt: cannot be written: File too large.*; free the disk"):
+            run_fit(module_tones, run, save_every_s=0.0)
+    assert load_checkpoint(run).metrics["epoch"] == 0
+    assert not list(run.glob(".*"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    run_fit(module_tones, run, resume=True)
+    assert_same_run(whole, run)
+
+
+def test_file_is_as_it_was_or_wholly_new(tmp_path, small_files):
+    """When there is no room for the new one, the old one is whole."""
+    path = tmp_path / "file.pt"
+    save_whole(path, {"old": torch.arange(10)})
+    small_files()
+    with pytest.raises(EdgeAsdError, match="the one before it is whole"):
+        save_whole(path, {"new": torch.zeros(10**6)})
+    assert torch.equal(torch.load(path)["old"], torch.arange(10))
+    assert [file.name for file in tmp_path.iterdir()] == ["file.pt"]
