@@ -72,8 +72,7 @@ def soak(rig: Rig, _chance: random.Random, *, warm_up_s: float, seconds: float) 
     outcome.figures |= {
         "seconds": seconds,
         "times_real_time": speed,
-        "rss_first_mb": rss_mb[0],
-        "rss_last_mb": rss_mb[-1],
+        **{f"rss_after_{share}_of_4_mb": rss_mb[(len(rss_mb) - 1) * share // 4] for share in range(5)},
         "rss_max_mb": max(rss_mb),
         "rss_growth_mb_per_h": growth_mb_per_h,
         "open_files": float(files[-1]),

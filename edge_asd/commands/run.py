@@ -14,7 +14,7 @@ from edge_asd.commands.device_option import add_device_option
 from edge_asd.config import DeviceConfig, load_config
 from edge_asd.daemon import Daemon
 from edge_asd.errors import EdgeAsdError
-from edge_asd.heap import share_arenas
+from edge_asd.heap import keep_small
 from edge_asd.log import configure_log
 from edge_asd.systemd import ServiceManager
 
@@ -37,7 +37,7 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the daemon; 0 after a clean stop, else the exit code of what ended it, which the log says."""
     config = load_config(arguments.config)
-    share_arenas()
+    keep_small()
     configure_log(level=config.log.level, log_format=config.log.format)
     faulthandler.enable()  # a watchdog that is not fed ends in SIGABRT: the log then shows where every thread stood
     try:
