@@ -78,7 +78,7 @@ class Recorder:
         self._end_monotonic_s, self._end_utc_s = block.end_monotonic_s, block.end_utc_s
         while self._gaps and self._gaps[0][0] + self._gaps[0][1] <= self._begin:
             self._gaps.popleft()
-        whole = [each for each in self._open if self._position >= each.position + self._n_after]
+        whole = [each for each in self._open if self._is_whole(each)]
         self._open = [each for each in self._open if each not in whole]
         return [self._take(each, whole=True) for each in whole]
 
@@ -96,9 +96,12 @@ class Recorder:
 
     def end(self) -> list[Take]:
         """Take what there is: no more sound will come for now."""
-        takes = [self._take(each, whole=False) for each in self._open]
+        takes = [self._take(each, whole=self._is_whole(each)) for each in self._open]
         self._open = []
         return takes
+
+    def _is_whole(self, each: _Open) -> bool:
+        return self._position >= each.position + self._n_after
 
     def _write(self, samples: FloatArray) -> None:
         samples = samples[-len(self._ring) :]
