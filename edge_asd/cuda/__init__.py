@@ -1,4 +1,4 @@
-"""Sound in, the engine's inputs in GPU memory out: a thin binding of the CUDA driver and the log-mel kernel."""
+"""Sound in, the engine's inputs in GPU memory out: the CUDA driver and the log-mel kernel."""
 
 from edge_asd.cuda.driver import CudaError
 from edge_asd.cuda.gpu import Gpu
