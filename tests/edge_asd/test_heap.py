@@ -1,0 +1,37 @@
+"""Memory of a long-lived process: what was freed is the system's again."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import re, sys
+from pathlib import Path
+from edge_asd.heap import give_back, keep_small
+
+if "keep" in sys.argv:
+    keep_small()
+del (huge := [bytearray(30_000_000)])[:]  # from now on glibc takes what is smaller for worth keeping
+pinned = []
+blocks = []
+for _ in range(60):
+    blocks.append(bytearray(1_000_000))
+    pinned.append(bytearray(2_000))
+del blocks
+if "give" in sys.argv:
+    give_back()
+print(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+
+
+def resident_mb(*how):
+    """What such a process holds in the end."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *how], capture_output=True, text=True, check=True)
+    return int(done.stdout) / 1024
+
+
+@pytest.mark.parametrize("how", ["keep", "give"])
+def test_freed_memory_goes_back_to_the_system(how):
+    """Large blocks among small ones that stay: by themselves 60 MB would stay with the process."""
+    assert resident_mb(how) < resident_mb() - 40.0
