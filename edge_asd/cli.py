@@ -16,6 +16,7 @@ from edge_asd.commands import (
     devices,
     doctor,
     engine,
+    enroll,
     evidence,
     ha,
     run,
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         check_config,
         devices,
         bundle,
+        enroll,
         engine,
         ha,
     ):

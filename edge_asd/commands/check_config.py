@@ -9,8 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from edge_asd.bundle import Bundle
 from edge_asd.config import ClipsSource, DeviceConfig, MachineConfig, load_config
-from edge_asd.daemon.models import verified_bundle
+from edge_asd.daemon.enrolment_folder import EnrolmentFolder
+from edge_asd.daemon.models import encoder_of, verified_bundle
 from edge_asd.types import FeatureSpec
 
 
@@ -41,17 +43,31 @@ def run(arguments: argparse.Namespace) -> int:
     for heading in ("machine", "listens to", "source", "hop", "threshold"):
         table.add_column(heading, overflow="fold")
     for machine in config.machines:
-        threshold = machine.threshold
-        if threshold is None:
-            threshold = bundle.manifest.threshold(machine.listens_to, machine.scorer).threshold
         hop_s = machine.hop_samples / FeatureSpec().sample_rate_hz
-        scorer = machine.scorer or bundle.manifest.scorer_of(machine.listens_to)
-        heard_as = machine.listens_to if scorer == "margin" else f"{machine.listens_to} by {scorer}"
-        table.add_row(machine.name, heard_as, _source(machine), f"{hop_s:g} s", f"{threshold:.2f}")
+        heard_as, threshold = _enrolled(config, machine, bundle) if machine.is_enrolled else _trained(machine, bundle)
+        table.add_row(machine.name, heard_as, _source(machine), f"{hop_s:g} s", threshold)
     console = Console(highlight=False)
     console.print(f"{arguments.config} is good: {_reports_to(config)}, model {model}", markup=False, soft_wrap=True)
     console.print(table)
     return 0
+
+
+def _trained(machine: MachineConfig, bundle: Bundle) -> tuple[str, str]:
+    """What a machine that the bundle was trained on listens to, and its threshold."""
+    threshold = machine.threshold
+    if threshold is None:
+        threshold = bundle.manifest.threshold(machine.listens_to, machine.scorer).threshold
+    scorer = machine.scorer or bundle.manifest.scorer_of(machine.listens_to)
+    return machine.listens_to if scorer == "margin" else f"{machine.listens_to} by {scorer}", f"{threshold:.2f}"
+
+
+def _enrolled(config: DeviceConfig, machine: MachineConfig, bundle: Bundle) -> tuple[str, str]:
+    """The same of one that this device learns."""
+    live = EnrolmentFolder(config.state_dir, machine.name, encoder_of(bundle, config.engine.precision)).live()
+    if live is None or live.facts.calibration is None:
+        return f"not enrolled with this model: edge-asd enroll {machine.name}", "none yet"
+    threshold = live.facts.calibration.threshold.threshold if machine.threshold is None else machine.threshold
+    return f"{len(live.memory)} windows that were enrolled here", f"{threshold:.2f}"
 
 
 def _source(machine: MachineConfig) -> str:

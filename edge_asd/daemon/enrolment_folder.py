@@ -141,6 +141,15 @@ class EnrolmentFolder:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_durably(self._request_path, Request(wanted_s=wanted_s).model_dump_json().encode())
 
+    def drop_collected(self) -> None:
+        """Ask for no more, and drop what was collected.
+
+        Raises:
+            UnavailableError: the folder's rights refuse it.
+        """
+        self.ask(None)
+        self.remove(self.collected_path)
+
     def recent(self) -> Recent | None:
         """What the daemon heard lately.
 

@@ -1,0 +1,140 @@
+"""`edge-asd enroll`: normal sound of a machine that no bundle knows in, what the device learned of it, live, out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edge_asd.bundle.extension import MAX_WINDOWS, Extension
+from edge_asd.commands.enroll_clips import collect_from_clips
+from edge_asd.commands.enroll_live import cancel, collect_live
+from edge_asd.commands.enroll_report import report, show
+from edge_asd.commands.enroll_site import Site, machine_of, open_site
+from edge_asd.commands.enroll_times import parse_times
+from edge_asd.config import load_config
+from edge_asd.enroll.learn import Learned, learn
+from edge_asd.enroll.proof import prove
+from edge_asd.errors import ClipError, UsageError
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the parser of `edge-asd`."""
+    parser = subparsers.add_parser(
+        "enroll",
+        help="learn a machine that no bundle knows",
+        description="Learn the normal sound of a machine whose listens_to is `enrolled`, set its threshold, and go "
+        "live. From the microphone the running daemon collects: this command asks it to, follows, and calibrates what "
+        "it collected; interrupted, it goes on where it was when it is run again. The machine must be at work and well "
+        "meanwhile, and nobody should speak beside it.",
+    )
+    parser.add_argument("machine", metavar="MACHINE", help="its name in the configuration")
+    parser.add_argument("--config", type=Path, required=True, metavar="DEVICE.yaml", help="of this device")
+    parser.add_argument("--minutes", type=float, help="of normal sound from the microphone, instead of enroll.minutes")
+    parser.add_argument(
+        "--clips", type=Path, nargs="+", metavar="CLIP_OR_FOLDER", help="learn recorded clips instead of the microphone"
+    )
+    parser.add_argument("--channel", type=int, help="of clips that hold several, from 0")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--add", action="store_true", help="learn more beside what was learned before")
+    action.add_argument("--anew", action="store_true", help="learn in the place of what was learned before")
+    action.add_argument(
+        "--forget",
+        nargs=2,
+        metavar=("FROM", "TO"),
+        help="forget what was heard (of clips: learned) between two times, ISO 8601 with an offset or Z",
+    )
+    action.add_argument("--report", action="store_true", help="tell how far the machine has drifted from what it was")
+    action.add_argument("--cancel", action="store_true", help="end collecting, and drop what was collected")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Enroll, or change or report what is enrolled.
+
+    Raises:
+        EdgeAsdError: what was asked cannot be, with the reason; what was live stays live.
+    """
+    config = load_config(arguments.config)
+    machine = machine_of(config, arguments.machine)
+    with open_site(config, machine) as site, site.folder.locked():
+        if arguments.cancel:
+            return cancel(site.folder)
+        if arguments.report:
+            return report(site, arguments.clips, channel=arguments.channel)
+        live = site.folder.live()
+        if arguments.forget:
+            return _forget(site, live, arguments.forget)
+        if live is not None and not (arguments.add or arguments.anew):
+            raise UsageError(
+                f"{machine.name} is enrolled already, {len(live.memory)} windows; expected --add to learn more beside "
+                "that, or --anew to learn in its place"
+            )
+        if live is None and arguments.add:
+            raise UsageError(f"{machine.name} is not enrolled with this model; expected no --add; leave it out")
+        if arguments.clips:
+            collected = collect_from_clips(site, arguments.clips, channel=arguments.channel, known=live)
+        else:
+            wanted_min = config.enroll.minutes if arguments.minutes is None else arguments.minutes
+            collected = collect_live(site, wanted_s=60.0 * wanted_min)
+        whole = _joined(live, collected) if arguments.add and live is not None else collected
+        _go_live(site, whole)
+        site.folder.drop_collected()
+    return 0
+
+
+def _joined(live: Extension, added: Extension) -> Extension:
+    memory = live.memory.joined(added.memory)
+    if len(memory) > MAX_WINDOWS:
+        raise UsageError(
+            f"{len(memory)} windows with those to add; expected at most {MAX_WINDOWS}; forget some first "
+            "(--forget), or learn anew (--anew)"
+        )
+    clips = (*live.facts.clips, *(clip for clip in added.facts.clips if clip not in live.facts.clips))
+    return replace(added, facts=added.facts.model_copy(update={"clips": clips}), memory=memory)
+
+
+def _forget(site: Site, live: Extension | None, times: list[str]) -> int:
+    if live is None:
+        raise UsageError(f"{site.machine.name} is not enrolled with this model; expected something to forget")
+    begin_utc_s, end_utc_s = parse_times(*times)
+    memory = live.memory.without(from_utc_s=begin_utc_s, to_utc_s=end_utc_s)
+    n_forgotten = len(live.memory) - len(memory)
+    if not n_forgotten:
+        raise UsageError(
+            f"{site.machine.name}: nothing was learned between {times[0]} and {times[1]}; expected times of sound that "
+            "was; see edge-asd enroll --report"
+        )
+    print(f"{n_forgotten} windows are forgotten", file=sys.stderr)
+    _go_live(site, replace(live, memory=memory))
+    return 0
+
+
+def _go_live(site: Site, extension: Extension) -> None:
+    """Calibrate, write, prove, and only then exchange what is live; a running daemon takes it up by itself."""
+    learned = _learned(site, extension)
+    facts = extension.facts.model_copy(update={"calibration": learned.calibration})
+    candidate = site.folder.live_path.with_suffix(".candidate")
+    try:
+        written = site.folder.put(candidate, replace(extension, facts=facts))
+        proof = prove(site.pipeline, site.bundle, written)
+        site.folder.put(site.folder.live_path, written)
+    finally:
+        site.folder.remove(candidate)
+    show(site, written, learned, proof)
+
+
+def _learned(site: Site, extension: Extension) -> Learned:
+    spec = site.pipeline.spec
+    try:
+        return learn(
+            extension.memory,
+            false_alarms_per_week=site.config.enroll.false_alarms_per_week,
+            window_s=spec.window_samples / spec.sample_rate_hz,
+            precision=extension.facts.precision,
+        )
+    except ClipError as error:
+        refused = ", ".join(f"{seconds:.0f} s {why}" for why, seconds in extension.facts.refused_s.items())
+        raise ClipError(f"{site.machine.name}: {error}{f' (refused: {refused})' if refused else ''}") from error
