@@ -106,6 +106,7 @@ def int8_picture(fitted: FittedModel) -> bytes:
     losses.set_xscale("log")
     losses.set_title("embedding cosine lost, largest of a window", fontsize=9, loc="left")
     _draw_costs(shifts, [""] * n_layers, [max(cost.score_shift) for cost in fitted.costs], colors)
+    shifts.set_yticks([])
     shifts.set_title("score shift, largest of a window", fontsize=9, loc="left")
     for color, label in ((_FLOAT, "stays in float"), (_INT8, "INT8")):
         shifts.barh([0], [0], color=color, label=label)
