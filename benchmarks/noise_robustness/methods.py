@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import torch
 
 from benchmarks.noise_robustness.mixtures import MixtureSet
 from benchmarks.noise_robustness.networks import Cost, Listener, cost_of, trained
 from benchmarks.noise_robustness.scorers import Outputs
 from benchmarks.noise_robustness.trial import Protocol, Trial
 from train.checkpoint import load_checkpoint
-from train.features import LogMel
 from train.presets import preset_settings
 from train.settings import Device, Precision, TrainingSettings
+from train.synth.check import clip_features
 
 _EPOCHS = 10
 """Into which the windows of a training are divided: a validation ends each."""
@@ -51,15 +50,11 @@ Method: TypeAlias = Callable[[Trial, Compute], Fitted]
 
 
 def log_mel_nearest(trial: Trial, compute: Compute) -> Fitted:  # noqa: ARG001 - of a Method
-    """Nothing is trained: a window is the mean and the standard deviation over time of each of its mel bands."""
-    log_mel = LogMel()
+    """Nothing is trained: a window is the mean and the standard deviation over time of each mel band."""
 
     def hear(mixtures: MixtureSet) -> Outputs:
-        features = []
-        for wave in mixtures.waves():
-            bands = log_mel(torch.from_numpy(wave)[None])[0]  # (128, 313)
-            features.append(torch.cat([bands.mean(dim=1), bands.std(dim=1, correction=0)]).numpy())
-        return Outputs(class_names=mixtures.class_names, layers={"embedding": np.stack(features)})
+        features = np.stack([clip_features(wave) for wave in mixtures.waves()]).astype(np.float32)
+        return Outputs(class_names=mixtures.class_names, layers={"embedding": features})
 
     cost = Cost(training_s=0.0, training_cpu_s=0.0, steps=0, parameters=0, multiply_adds=0)
     return Fitted(hear=hear, scorers=("k-NN",), cost=cost, settings={})
