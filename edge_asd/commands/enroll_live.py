@@ -17,7 +17,7 @@ _LOOK_EVERY_S = 0.5
 _PATIENCE_S = 90.0
 """A daemon that collects writes twice a minute, be it what it refused; its first window takes 10 s."""
 
-_MAX_WANTED_S = 86_400.0
+_MIN_WANTED_S, _MAX_WANTED_S = 300.0, 86_400.0
 
 
 def collect_live(site: Site, *, wanted_s: float) -> Extension:
@@ -29,8 +29,8 @@ def collect_live(site: Site, *, wanted_s: float) -> Extension:
         TemporaryError: interrupted; the daemon goes on.
     """
     folder = site.folder
-    if not 0.0 < wanted_s <= _MAX_WANTED_S:
-        raise UsageError(f"{wanted_s / 60.0:g} minutes; expected more than 0, and 1440 (a day) at most; correct it")
+    if not _MIN_WANTED_S <= wanted_s <= _MAX_WANTED_S:
+        raise UsageError(f"--minutes is {wanted_s / 60.0:g}; expected 5 to 1440 (a day); correct it")
     before = folder.collected()
     if before is not None and before.facts.clips:
         raise UsageError(

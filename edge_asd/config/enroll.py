@@ -12,7 +12,7 @@ class EnrollConfig(Part):
 
     minutes: float = Field(
         default=30.0,
-        ge=2.0,
+        ge=5.0,
         le=1_440.0,
         description="Normal sound that is collected from the microphone, in minutes; what is refused does not count.",
     )
