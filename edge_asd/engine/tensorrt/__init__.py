@@ -90,7 +90,7 @@ def _opened(
         n_rows=settings.batch_sizes[-1],
         n_rings=max(n_machines, settings.batch_sizes[-1]),
         max_fresh=min(hop_samples, spec.window_samples),
-        n_classes=len(manifest.classes),
+        outputs={spec.name: int(spec.shape[1]) for spec in manifest.outputs},
     )
     memory = Memory(gpu, spec, sizes)
     addresses = memory.tensor_addresses()

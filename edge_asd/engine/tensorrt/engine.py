@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-import numpy as np
-
 from edge_asd.bundle import Precision
 from edge_asd.cuda import FrontEndBuffers, Gpu, LogMelKernels
 from edge_asd.engine import Heard, Hop
@@ -119,7 +117,7 @@ class TensorRtEngine:
     def infer(self, wave: FloatArray, log_mel: FloatArray) -> EngineOutputs:
         """Outputs, owned by the caller, for wave (B, window_samples) and log_mel (B, n_mels, n_frames), float32."""
         memory = self._memory
-        embedding, cosine = [], []
+        outputs = []
         for one_wave, one_log_mel in zip(wave, log_mel, strict=True):
             memory.windows[0] = one_wave
             memory.one_log_mel[:] = one_log_mel
@@ -129,10 +127,8 @@ class TensorRtEngine:
                 self._network.put(1)
                 memory.put_download()
                 self._gpu.synchronize()
-            outputs = self._outputs(0)
-            embedding.append(outputs.embedding)
-            cosine.append(outputs.cosine)
-        return EngineOutputs(embedding=np.concatenate(embedding), cosine=np.concatenate(cosine))
+            outputs.append(self._outputs(0))
+        return EngineOutputs.joined(outputs)
 
     def close(self) -> None:
         """Release network and GPU; a second call does nothing."""
@@ -201,4 +197,4 @@ class TensorRtEngine:
 
     def _outputs(self, row: int) -> EngineOutputs:
         one = slice(row, row + 1)
-        return EngineOutputs(embedding=self._memory.embedding[one].copy(), cosine=self._memory.cosine[one].copy())
+        return EngineOutputs(**{name: values[one].copy() for name, values in self._memory.outputs.items()})

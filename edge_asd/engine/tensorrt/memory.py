@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_asd.bundle import EMBEDDING_SIZE
 from edge_asd.cuda import ROW, FrontEndBuffers, Gpu
 from edge_asd.types import FeatureSpec, FloatArray
 
@@ -18,12 +18,15 @@ _FLOAT_BYTES = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """n_rows: the largest batch. n_rings: machines whose waveform is kept. max_fresh: samples of the longest hop."""
+    """n_rows: the largest batch. n_rings: machines whose waveform is kept. max_fresh: samples of the longest hop.
+
+    outputs: numbers of each output of the network, by its name.
+    """
 
     n_rows: int
     n_rings: int
     max_fresh: int
-    n_classes: int
+    outputs: Mapping[str, int]
 
 
 class Memory:
@@ -31,7 +34,7 @@ class Memory:
 
     Upload and download are one block each, so that one copy does it. Views of pinned memory: `rows` (n_rows,) ROW,
     `fresh` (n_rows, max_fresh), `windows` (n_rows, window_samples) and `one_log_mel` (n_mels, n_frames) go up;
-    `embedding` (n_rows, 128), `cosine` (n_rows, classes) and `not_finite` (n_rows,) come down.
+    `outputs` (n_rows, numbers) by name and `not_finite` (n_rows,) come down.
 
     Raises:
         CudaError: the GPU's memory is exhausted.
@@ -61,29 +64,24 @@ class Memory:
         self.wave = gpu.allocate(n_rows * window_bytes, "windows")
         self.log_mel = gpu.allocate(n_rows * log_mel_bytes, "log-mel spectrograms")
 
-        parts = (("embedding", EMBEDDING_SIZE, np.float32), ("cosine", sizes.n_classes, np.float32),
-                 ("not_finite", 1, np.int32))  # fmt: skip
-        part_bytes = [_aligned(n_rows * width * np.dtype(dtype).itemsize) for _, width, dtype in parts]
-        self._down = gpu.pinned(sum(part_bytes), "outputs")
+        widths = {**sizes.outputs, "not_finite": 1}  # all of 4 bytes a number
+        part_bytes = {name: _aligned(n_rows * width * _FLOAT_BYTES) for name, width in widths.items()}
+        self._down = gpu.pinned(sum(part_bytes.values()), "outputs")
         self._down_address = gpu.allocate(self._down.nbytes, "outputs")
         self._addresses: dict[str, int] = {}
-        views: dict[str, NDArray[Any]] = {}
-        for (name, width, dtype), start in zip(parts, np.cumsum([0, *part_bytes]).tolist(), strict=False):
-            stop = start + n_rows * width * np.dtype(dtype).itemsize
-            views[name] = self._down[start:stop].view(dtype).reshape(n_rows, width)
+        self.outputs: dict[str, FloatArray] = {}
+        start = 0
+        for name, width in widths.items():
+            part = self._down[start : start + n_rows * width * _FLOAT_BYTES]
+            self.outputs[name] = _floats(part, (n_rows, width))
             self._addresses[name] = self._down_address + start
-        self.embedding: FloatArray = views["embedding"]
-        self.cosine: FloatArray = views["cosine"]
-        self.not_finite: NDArray[np.int32] = views["not_finite"][:, 0]
+            start += part_bytes[name]
+        self.not_finite: NDArray[np.int32] = self.outputs.pop("not_finite")[:, 0].view(np.int32)
 
     def tensor_addresses(self) -> dict[str, int]:
         """Where the network's inputs and outputs lie, by tensor name."""
-        return {
-            "wave": self.wave,
-            "log_mel": self.log_mel,
-            "embedding": self._addresses["embedding"],
-            "cosine": self._addresses["cosine"],
-        }
+        outputs = {name: self._addresses[name] for name in self.outputs}
+        return {"wave": self.wave, "log_mel": self.log_mel, **outputs}
 
     def front_end_buffers(self) -> FrontEndBuffers:
         """Where the front end's kernels read and write."""

@@ -129,3 +129,9 @@ def install_tensorrt(fake_cuda, monkeypatch, tmp_path):
     monkeypatch.setattr(tensorrt_engine, "Nvrtc", NoCompiler)
     monkeypatch.setattr(tensorrt_engine, "POWER_MODE_PATH", tmp_path / "nvpmodel-status")
     return install
+
+
+@pytest.fixture
+def tensorrt(install_tensorrt):
+    """TensorRT 10.3, faked."""
+    return install_tensorrt()

@@ -7,22 +7,25 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import contestant, gpu_front_end
 from edge_asd.cuda import Gpu
 from edge_asd.pipeline import open_pipeline
 
 
 @pytest.fixture(autouse=True)
-def little_work(monkeypatch):
-    """Few launches of few threads."""
+def gpu_front_end(monkeypatch):
+    """The benchmark with few launches of few threads."""
+    pytest.importorskip("onnx", reason="onnx, which counts the network's work, is not installed")
+    from benchmarks import gpu_front_end
+
     for name, value in (("_MOST_BLOCKS", 2), ("_COPY_BYTES", 4096), ("_FMA_STEPS", 3), ("_BATCHES", (1, 2))):
         monkeypatch.setattr(gpu_front_end, name, value)
     monkeypatch.setattr(gpu_front_end, "N_REPEATS", 1)
     monkeypatch.setattr(gpu_front_end, "N_LAUNCHES", 1)
+    return gpu_front_end
 
 
 def test_front_end_is_measured_beside_a_copy_of_its_data(
-    install_tensorrt, make_hand_bundle, monkeypatch, capsys
+    gpu_front_end, install_tensorrt, make_hand_bundle, monkeypatch, capsys
 ) -> None:
     """Ceilings, kernel, rings and copy for one machine and for several, in one line of JSON."""
     install_tensorrt()  # and its compiler
@@ -61,6 +64,8 @@ def test_copy_copies_and_chains_multiply() -> None:
 @pytest.mark.parametrize("name", ["tensorrt-int8", "tensorrt-int8-x16", "tensorrt-fp16"])
 def test_contestants_score_on_the_device(install_tensorrt, make_hand_bundle, monkeypatch, name) -> None:
     """One machine, sixteen in a batch, and a half network that the bundle lacks."""
+    from benchmarks import contestant
+
     install_tensorrt()
     monkeypatch.setattr("export.half.half_from_fp32", lambda model: model)  # whose network is not the hand network
     bundle = make_hand_bundle()

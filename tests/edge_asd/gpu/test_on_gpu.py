@@ -94,7 +94,7 @@ def cosine(first, second) -> float:
 
 
 def test_kernel_equals_the_reference(open_engine, windows) -> None:
-    """Within 1e-3 dB of numpy on every clip, silence, full-scale noise, clipping and tones in noise."""
+    """Within 1e-3 dB of numpy on every clip, silence, full-scale noise, clipping and tones, with and without noise."""
     random = np.random.default_rng(3)
     n_samples = windows[0][0].wave.size
     seconds = np.arange(n_samples) / 16_000
@@ -103,6 +103,9 @@ def test_kernel_equals_the_reference(open_engine, windows) -> None:
         random.uniform(-1, 1, n_samples),
         np.clip(3 * np.sin(2 * np.pi * 440 * seconds) + 0.03 * random.standard_normal(n_samples), -1, 1),
         0.3 * np.sin(2 * np.pi * 1000.3 * seconds) + 3e-3 * random.standard_normal(n_samples),
+        np.sin(2 * np.pi * 1000.3 * seconds),
+        np.clip(3 * np.sin(2 * np.pi * 440 * seconds), -1, 1),
+        np.sin(2 * np.pi * (50 + 390 * seconds) * seconds),
     ]
     engine, _ = open_engine("fp32")
     with engine:
