@@ -17,7 +17,7 @@ LOG = logging.getLogger(__name__)
 
 _QUEUE_LENGTH = 8
 _TIDY_EVERY_S = 600.0
-_NICENESS = 10
+_NICENESS = 10  # beyond that of the others
 _END_S = 5.0
 
 
@@ -76,7 +76,7 @@ class EvidenceWriter:
         self._thread.join(_END_S)
 
     def _run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)  # of this thread alone, on Linux
+        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS)  # of this thread, on Linux
         try:
             self._folder.clean()
         except OSError as error:
