@@ -54,6 +54,8 @@ def main() -> int:
         commits_s.append(time.perf_counter() - before_s)
         publisher.notify()
         committed += options.batch
+        while options.max_waiting and outbox.status().messages > options.max_waiting and not stop.is_set():
+            stop.wait(0.005)
         if options.rate:
             stop.wait(max(0.0, began_s + committed / options.rate - time.monotonic()))
     fed_s = time.monotonic() - began_s
@@ -61,13 +63,14 @@ def main() -> int:
     outbox.put_many([_health(messages, outbox)])
     publisher.stop(options.drain_s)
     drained_s = time.monotonic() - began_s - fed_s
-    left = outbox.status().messages
+    status = outbox.status()
     outbox.close()
     commits_ms = 1e3 * np.array(commits_s)
     json.dump(
         {
             "committed": committed,
-            "left": left,
+            "left": status.messages,
+            "dropped": status.dropped,
             "fed_s": fed_s,
             "drained_s": drained_s,
             "commit_p50_ms": float(np.percentile(commits_ms, 50)),
@@ -89,6 +92,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--messages", type=int, default=0, help="how many; 0 goes on until stopped")
     parser.add_argument("--batch", type=int, default=1, help="messages a commit")
     parser.add_argument("--rate", type=float, default=0.0, help="messages a second; 0 is as many as can be")
+    parser.add_argument("--max-waiting", type=int, default=0, help="wait while more are in the spool; 0 never waits")
     parser.add_argument("--max-bytes", type=int, default=64 * 1024 * 1024, help="bound of the spool")
     parser.add_argument("--drain-s", type=float, default=30.0, help="how long it may deliver at the end")
     return parser.parse_args()
