@@ -31,10 +31,11 @@ from export.figures import ENGINES, Figures, bundle_figures
 from export.golden import golden_clips, golden_tolerance, golden_values
 from export.int8_report import write_report
 from export.networks import Networks, export_networks
+from export.scorer_options import WantedScorers, add_scorer_options, wanted_scorers
 from export.trial import Budget
 from export.windows import find_calibration_clips, read_windows
 from train.checkpoint import Checkpoint, load_checkpoint, network_for_device
-from train.network import NetworkSpec
+from train.network import FEATURE_MAP_SIZE, NetworkSpec
 
 _OUT_NAME = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*?)-(?P<version>[0-9][0-9A-Za-z.+]*)\.asd$")
 
@@ -47,6 +48,7 @@ def export_bundle(
     false_alarms_per_day: float,
     about: str,
     half: bool = True,
+    wanted: WantedScorers | None = None,
     report: Path | None = None,
     say: Callable[[str], None],
 ) -> Bundle:
@@ -59,12 +61,13 @@ def export_bundle(
         false_alarms_per_day: target of the thresholds, a class.
         about: Markdown on data, licence, attribution and use, for the model card.
         half: whether the half-precision network, which GPUs alone gain from, is among them.
+        wanted: by what classes are scored; None is by margin alone.
         report: folder for what INT8 costs by layer; None writes none.
         say: is told what happens.
 
     Raises:
         UsageError: the path, the folder or the target cannot be used.
-        ClipError: a clip cannot be used.
+        ClipError: a clip cannot be used, or there are too few for a memory that was asked for.
         EdgeAsdError: the network does not export or quantize.
     """
     name, version = _name_and_version(out)
@@ -73,13 +76,24 @@ def export_bundle(
     read = partial(read_windows, folder, classes=checkpoint.classes, spec=spec)
     target = Target(false_alarms_per_day=false_alarms_per_day, window_s=spec.window_samples / spec.sample_rate_hz)
     scorer = MarginScorer(network.spec.scale, network.spec.margin, n_classes=network.spec.n_classes)
-    networks = export_networks(network, spec, clips, read, half=half, say=say)
+    wanted = wanted or WantedScorers()
+    networks = export_networks(network, spec, clips, read, half=half, feature_map=wanted.need_feature_map, say=say)
     if report is not None:
         write_report(report, networks.int8, title=f"{name} {version}")
     figures = bundle_figures(
-        network, networks.models, clips, read, classes=checkpoint.classes, scorer=scorer, target=target, say=say
+        network,
+        networks.models,
+        clips,
+        read,
+        classes=checkpoint.classes,
+        spec=spec,
+        scorer=scorer,
+        wanted=wanted,
+        target=target,
+        say=say,
     )
     description = _description((name, version), checkpoint, network.spec, networks, figures)
+    remembered = figures.remembered
     facts = CardFacts(
         description=description,
         network=network.spec,
@@ -95,8 +109,9 @@ def export_bundle(
         onnx_fp32=networks.models["fp32"],
         onnx_fp16=networks.models.get("fp16"),
         onnx_int8=networks.models["int8"],
-        golden=golden_values(next(read(golden_clips(clips))), networks.models["fp32"], scorer),
+        golden=golden_values(next(read(golden_clips(clips))), networks.models["fp32"], scorer, remembered),
         model_card=model_card(facts),
+        memories=remembered.memories if remembered else None,
     )
 
 
@@ -107,7 +122,11 @@ def _description(
     networks: Networks,
     figures: Figures,
 ) -> ModelDescription:
-    inputs, outputs = tensor_specs(checkpoint.feature_spec, len(checkpoint.classes))
+    inputs, outputs = tensor_specs(
+        checkpoint.feature_spec,
+        len(checkpoint.classes),
+        feature_map_size=FEATURE_MAP_SIZE if networks.has_feature_map else None,
+    )
     return ModelDescription(
         name=name_and_version[0],
         version=name_and_version[1],
@@ -118,7 +137,8 @@ def _description(
         classes=checkpoint.classes,
         scorer=ScorerSpec(scale=network.scale, margin=network.margin),
         thresholds=figures.thresholds,
-        golden_tolerance=golden_tolerance(figures.parity),
+        knn=figures.remembered.section if figures.remembered else None,
+        golden_tolerance=golden_tolerance(figures.parity, figures.remembered),
         metrics=Metrics(float_layers=networks.int8.float_layers, parity=figures.parity, test=figures.test),
     )
 
@@ -167,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="leave the half-precision network out, which GPUs alone gain from: the bundle is a quarter smaller",
     )
+    add_scorer_options(parser)
     parser.add_argument(
         "--report",
         type=Path,
@@ -176,13 +197,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
     try:
+        checkpoint = load_checkpoint(options.checkpoint)
         bundle = export_bundle(
-            load_checkpoint(options.checkpoint),
+            checkpoint,
             options.calibration,
             options.out,
             false_alarms_per_day=options.false_alarms_per_day,
             about=_text(options.about) if options.about else "",
             half=not options.no_half,
+            wanted=wanted_scorers(options, checkpoint.classes),
             report=options.report,
             say=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
         )

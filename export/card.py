@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edge_asd.bundle import ClassFigures, ModelDescription
+from edge_asd.bundle import ClassFigures, KnnSection, ModelDescription
 from edge_asd.types import FeatureSpec
 from export.fall_back import FittedModel
 from export.int8_report import int8_text
@@ -55,6 +55,7 @@ def model_card(facts: CardFacts) -> str:
         _test(description.metrics.test),
         "## Thresholds",
         _thresholds(description),
+        *(("## Memories of healthy sound", _memories(description.knn)) if description.knn else ()),
         "## Intended use and limits",
         _LIMITS,
     ]
@@ -137,11 +138,12 @@ def _test(figures: Sequence[ClassFigures]) -> str:
     if not figures:
         return "There were no test clips."
     return table(
-        ("class", "model", "healthy clips", "above threshold", "damaged clips", "above threshold", "AUC"),
+        ("class", "model", "scorer", "healthy clips", "above threshold", "damaged clips", "above threshold", "AUC"),
         [
             (
                 found.class_name,
                 found.precision,
+                found.scorer,
                 found.n_normal,
                 _known(found.normal_above_threshold),
                 found.n_anomaly,
@@ -154,11 +156,18 @@ def _test(figures: Sequence[ClassFigures]) -> str:
 
 
 def _thresholds(description: ModelDescription) -> str:
+    fitted = [(class_name, "margin", threshold) for class_name, threshold in description.thresholds.items()]
+    memories = description.knn.memories if description.knn else {}
+    fitted += [
+        (class_name, scorer, threshold)
+        for class_name, memory in memories.items()
+        for scorer, threshold in memory.thresholds.items()
+    ]
     lines = [
-        f"- {class_name}: {threshold.threshold:.3f} for {threshold.target_false_alarms_per_day:g} false alarms a day "
-        f"(alpha {threshold.alpha:.3g} a window), by {threshold.method} on {threshold.precision} scores"
+        f"- {class_name} by {scorer}: {threshold.threshold:.3f} for {threshold.target_false_alarms_per_day:g} false "
+        f"alarms a day (alpha {threshold.alpha:.3g} a window), by {threshold.method} on {threshold.precision} scores"
         f"{', **extrapolated**' if threshold.extrapolated else ''}. {threshold.note}."
-        for class_name, threshold in description.thresholds.items()
+        for class_name, scorer, threshold in fitted
     ]
     lines += [
         f"- {class_name}: none; no healthy clip of it was given."
@@ -169,6 +178,27 @@ def _thresholds(description: ModelDescription) -> str:
         "Fitted on healthy clips that the network was not trained on, one window a clip. The target counts each window "
         "as independent and as an alarm of its own; the on-delay makes false alarms rarer, a change of place or "
         "microphone more frequent.\n\n" + "\n".join(lines)
+    )
+
+
+def _memories(knn: KnnSection) -> str:
+    rows = [
+        (
+            class_name,
+            memory.scorer,
+            memory.fit.n_vectors,
+            memory.fit.k,
+            *("" if spread is None else f"{spread.mean:.4f}, {spread.std:.4f} ({spread.n})"
+              for spread in (memory.fit.source, memory.fit.target)),
+        )
+        for class_name, memory in knn.memories.items()
+    ]  # fmt: skip
+    headings = ("class", "scored by", "vectors", "neighbours", "source distances", "target distances")
+    return (
+        f"Made by the {knn.precision} network, of its {knn.layer} ({knn.vector_size} values). Distances are those of "
+        "leaving each recording out: mean, deviation and number. The k-NN score is the distance to the nearest in such "
+        f"deviations; the fusion is its mean with the margin score in deviations of the same clips.\n\n"
+        f"{table(headings, rows)}"
     )
 
 

@@ -11,9 +11,11 @@ import numpy as np
 from edge_asd.bundle import ClassFigures, EngineName, ParityFigures, Precision, Threshold
 from edge_asd.score import MarginScorer
 from edge_asd.threshold import Target
-from edge_asd.types import FloatArray
+from edge_asd.types import FeatureSpec, FloatArray
+from export.memories import Remembered, remember
 from export.parity import Evaluated, detection_figures, evaluate, parity_figures
 from export.runners import runner_from_network, runner_from_onnx
+from export.scorer_options import WantedScorers
 from export.thresholds import fit_thresholds, score_ceiling
 from export.windows import Clips, Reader
 from train.network import Network
@@ -28,11 +30,16 @@ ENGINES: tuple[EngineName, ...] = ("openvino", "onnxruntime")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """parity: of each precision on each engine. thresholds: by class. test: of each precision and class."""
+    """What the networks of a bundle do.
+
+    parity: of each precision on each engine. thresholds: of the margin score, by class. test: of each precision, class
+    and scorer. remembered: None where classes are scored by margin alone.
+    """
 
     parity: tuple[ParityFigures, ...]
     thresholds: dict[str, Threshold]
     test: tuple[ClassFigures, ...]
+    remembered: Remembered | None
 
 
 def bundle_figures(
@@ -42,7 +49,9 @@ def bundle_figures(
     read: Reader,
     *,
     classes: Sequence[str],
+    spec: FeatureSpec,
     scorer: MarginScorer,
+    wanted: WantedScorers,
     target: Target,
     say: Callable[[str], None],
 ) -> Figures:
@@ -54,7 +63,9 @@ def bundle_figures(
         clips: the data folder's.
         read: makes windows of clips.
         classes: in the order of the network's outputs.
+        spec: of the front end.
         scorer: of the bundle.
+        wanted: by what classes shall be scored.
         target: of the thresholds.
         say: is told what happens.
 
@@ -63,7 +74,7 @@ def bundle_figures(
         UsageError: the target cannot be met.
     """
     say(f"comparing torch, {', '.join(models)} on {len(clips.everything)} clips")
-    runners = {"torch": runner_from_network(network)}
+    runners = {"torch": runner_from_network(network, feature_map=wanted.need_feature_map)}
     for precision, engine in product(models, ENGINES):
         runners[f"{precision} {engine}"] = runner_from_onnx(models[precision], precision, engine)
     evaluated = evaluate(runners, read(clips.everything), scorer)
@@ -71,13 +82,28 @@ def bundle_figures(
     thresholds = _thresholds(
         network, classes, clips, served.score[: len(clips.for_ranges)], scorer=scorer, target=target
     )
+    remembered = None
+    if wanted.need_memories:
+        remembered = remember(
+            evaluated,
+            clips,
+            served=(_SERVED, _REFERENCE),
+            models=models,
+            classes=classes,
+            spec=spec,
+            wanted=wanted,
+            target=target,
+            say=say,
+        )
+    test = _test_figures(clips, evaluated, thresholds, precisions=tuple(models))
     return Figures(
         parity=tuple(
             parity_figures(precision, engine, evaluated["torch"], evaluated[f"{precision} {engine}"])
             for precision, engine in product(models, ENGINES)
         ),
         thresholds=thresholds,
-        test=_test_figures(clips, evaluated, thresholds, precisions=tuple(models)),
+        test=(*test, *(remembered.test if remembered else ())),
+        remembered=remembered,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from edge_asd.bundle import Golden, GoldenTolerance, ParityFigures, Precision, Tolerance
 from edge_asd.score import MarginScorer
+from export.memories import Remembered
 from export.runners import runner_from_onnx
 from export.windows import Clips, Windows
 from train.data import Recording
@@ -20,8 +21,10 @@ def golden_clips(clips: Clips) -> tuple[Recording, Recording]:
     return first, (damaged or same or others or [first])[0]
 
 
-def golden_values(batch: Windows, onnx_fp32: bytes, scorer: MarginScorer) -> Golden:
-    """What the float32 model says of two windows."""
+def golden_values(
+    batch: Windows, onnx_fp32: bytes, scorer: MarginScorer, remembered: Remembered | None = None
+) -> Golden:
+    """What the float32 model says of two windows, and how near they are to every memory."""
     outputs = runner_from_onnx(onnx_fp32, "fp32")(batch.wave, batch.log_mel)
     return Golden(
         wave=batch.wave,
@@ -30,10 +33,11 @@ def golden_values(batch: Windows, onnx_fp32: bytes, scorer: MarginScorer) -> Gol
         cosine=outputs.cosine,
         label=batch.label,
         score=scorer.score(outputs.cosine, batch.label),
+        knn_score=None if remembered is None else remembered.scores(outputs),
     )
 
 
-def golden_tolerance(parity: Sequence[ParityFigures]) -> GoldenTolerance:
+def golden_tolerance(parity: Sequence[ParityFigures], remembered: Remembered | None = None) -> GoldenTolerance:
     """Twice the most that was measured on all clips here, since engines round differently, and never below a floor."""
 
     def tolerance(precision: Precision, cosine_floor: float, score_floor: float) -> Tolerance:
@@ -42,6 +46,7 @@ def golden_tolerance(parity: Sequence[ParityFigures]) -> GoldenTolerance:
         return Tolerance(
             min_embedding_cosine=max(0.5, 1.0 - 2.0 * loss),
             max_score_difference=2.0 * max([score_floor, *(figures.score_difference_max for figures in found)]),
+            max_vector_distance=None if remembered is None else remembered.max_vector_distance[precision],
         )
 
     return GoldenTolerance(

@@ -28,14 +28,26 @@ _MAX_LABELLED_CLIPS = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Networks:
-    """models: serialized ONNX by precision, in the order of tables. int8: how the INT8 one was fitted to its budget."""
+    """What a bundle runs.
+
+    models: serialized ONNX by precision, in the order of tables. int8: how the INT8 one was fitted to its budget.
+    has_feature_map: whether they put out the feature map too.
+    """
 
     models: Mapping[Precision, bytes]
     int8: FittedModel
+    has_feature_map: bool
 
 
 def export_networks(
-    network: Network, spec: FeatureSpec, clips: Clips, read: Reader, *, half: bool, say: Callable[[str], None]
+    network: Network,
+    spec: FeatureSpec,
+    clips: Clips,
+    read: Reader,
+    *,
+    half: bool,
+    feature_map: bool,
+    say: Callable[[str], None],
 ) -> Networks:
     """Export, quantize and keep to the budget.
 
@@ -45,6 +57,7 @@ def export_networks(
         clips: the data folder's.
         read: makes windows of clips.
         half: whether there shall be one in half precision.
+        feature_map: whether they put out the feature map too.
         say: is told what happens.
 
     Raises:
@@ -52,7 +65,7 @@ def export_networks(
         EdgeAsdError: the network does not export or quantize.
     """
     say("exporting to ONNX")
-    onnx_fp32 = onnx_from_network(network, spec)
+    onnx_fp32 = onnx_from_network(network, spec, feature_map=feature_map)
     ranges = _spread(clips.for_ranges, _MAX_RANGE_CLIPS)
     say(f"quantizing to INT8 with ranges of {len(ranges)} healthy clips, as they are and louder")
     int8 = fit_int8(
@@ -64,7 +77,7 @@ def export_networks(
         say=say,
     )
     halves: dict[Precision, bytes] = {"fp16": half_from_fp32(onnx_fp32)} if half else {}
-    return Networks(models={"fp32": onnx_fp32, **halves, "int8": int8.model}, int8=int8)
+    return Networks(models={"fp32": onnx_fp32, **halves, "int8": int8.model}, int8=int8, has_feature_map=feature_map)
 
 
 def _trial(clips: Clips, ranges: Sequence[Recording], read: Reader, spec: FeatureSpec) -> Trial:

@@ -10,11 +10,12 @@ import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
+from torch import Tensor
 
 from edge_asd.bundle import tensor_specs
 from edge_asd.errors import EdgeAsdError
 from edge_asd.types import FeatureSpec
-from train.network import Network
+from train.network import FEATURE_MAP_SIZE, Network
 
 OPSET = 18
 MANTISSA_BITS = 16
@@ -23,13 +24,35 @@ MANTISSA_BITS = 16
 ALLOWED_OPERATORS = frozenset(
     {"Add", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "Conv", "DequantizeLinear", "Div", "Expand"}
     | {"Flatten", "Gather", "Gemm", "Identity", "LayerNormalization", "LeakyRelu", "MatMul", "MaxPool", "Mul", "PRelu"}
-    | {"Pow", "QuantizeLinear", "ReduceL2", "ReduceMax", "ReduceSum", "Relu", "Reshape", "Shape", "Slice", "Sqrt"}
+    | {
+        "Pow",
+        "QuantizeLinear",
+        "ReduceL2",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceSum",
+        "Relu",
+        "Reshape",
+        "Shape",
+        "Slice",
+        "Sqrt",
+    }
     | {"Squeeze", "Sub", "Transpose", "Unsqueeze"}
 )
 
 
-def onnx_from_network(network: Network, feature_spec: FeatureSpec) -> bytes:
+class _WithFeatureMap(Network):
+    """The same network with a third output."""
+
+    def forward(self, wave: Tensor, log_mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]  # more
+        """Embed windows; see `Network.with_feature_map`."""
+        return self.with_feature_map(wave, log_mel)
+
+
+def onnx_from_network(network: Network, feature_spec: FeatureSpec, *, feature_map: bool = False) -> bytes:
     """Export a network in evaluation mode: inputs wave, log_mel, outputs embedding, cosine, dynamic batch, opset 18.
+
+    With `feature_map` it puts out the backbone's last map too, averaged over time.
 
     Weights lie inside the model, rounded to 16 bits of mantissa (a relative 8e-6), which makes the compressed model a
     sixth smaller; names of source files, which the exporter notes at every node, are left out.
@@ -37,7 +60,12 @@ def onnx_from_network(network: Network, feature_spec: FeatureSpec) -> bytes:
     Raises:
         EdgeAsdError: the exporter made an operator, opset or shape that not every engine takes.
     """
-    inputs, outputs = tensor_specs(feature_spec, network.spec.n_classes)
+    size = FEATURE_MAP_SIZE if feature_map else None
+    inputs, outputs = tensor_specs(feature_spec, network.spec.n_classes, feature_map_size=size)
+    exported = network
+    if feature_map:
+        exported = _WithFeatureMap(network.spec, feature_spec)
+        exported.load_state_dict(network.state_dict())
     # A batch of two: an axis of size 1 would be taken for a constant.
     example = tuple(torch.zeros(2, *(size for size in spec.shape if size != "batch")) for spec in inputs)
     batch = torch.export.Dim("batch", min=1)
@@ -47,7 +75,7 @@ def onnx_from_network(network: Network, feature_spec: FeatureSpec) -> bytes:
         warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")
         warnings.filterwarnings("ignore", message="# The axis name")
         program = torch.onnx.export(
-            network.eval(),
+            exported.eval(),
             example,
             dynamo=True,
             opset_version=OPSET,
@@ -91,7 +119,11 @@ def check_operators(model: onnx.ModelProto) -> None:
 
 
 def strip_notes(model: onnx.ModelProto) -> None:
-    """Drop what no engine reads: stack traces, source paths, inferred shapes inside the graph."""
+    """Drop what no engine reads: stack traces, source paths, inferred shapes inside the graph, operator sets unused."""
+    used = {node.domain for node in model.graph.node}
+    opsets = [opset for opset in model.opset_import if opset.domain in used]
+    model.ClearField("opset_import")
+    model.opset_import.extend(opsets)
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     del model.graph.value_info[:]

@@ -11,32 +11,37 @@ from scipy import stats
 
 from edge_asd.bundle import ClassFigures, EngineName, ParityFigures, Precision, Threshold
 from edge_asd.score import MarginScorer
-from edge_asd.types import FloatArray
+from edge_asd.types import EngineOutputs, FloatArray, ScorerName
 from export.runners import Runner
 from export.windows import Windows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evaluated:
-    """What one runner said of N windows: embedding (N, 128), score (N,) z of each at its own class, float32."""
+    """What one runner said of N windows, float32.
+
+    embedding: (N, 128). score: (N,), z of each at its own class. feature_map: (N, size); None where none was asked for.
+    """
 
     embedding: FloatArray
     score: FloatArray
+    feature_map: FloatArray | None = None
 
 
 def evaluate(runners: Mapping[str, Runner], windows: Iterable[Windows], scorer: MarginScorer) -> dict[str, Evaluated]:
     """Run every runner on the same windows, batch by batch."""
-    embeddings: dict[str, list[FloatArray]] = {name: [] for name in runners}
-    scores: dict[str, list[FloatArray]] = {name: [] for name in runners}
+    found: dict[str, list[EngineOutputs]] = {name: [] for name in runners}
+    labels: list[NDArray[np.int64]] = []
     for batch in windows:
+        labels.append(batch.label)
         for name, run in runners.items():
-            outputs = run(batch.wave, batch.log_mel)
-            embeddings[name].append(outputs.embedding)
-            scores[name].append(scorer.score(outputs.cosine, batch.label))
-    return {
-        name: Evaluated(embedding=np.concatenate(embeddings[name]), score=np.concatenate(scores[name]))
-        for name in runners
-    }
+            found[name].append(run(batch.wave, batch.log_mel))
+    evaluated = {}
+    for name, parts in found.items():
+        outputs = EngineOutputs.joined(parts)
+        score = scorer.score(outputs.cosine, np.concatenate(labels))
+        evaluated[name] = Evaluated(embedding=outputs.embedding, score=score, feature_map=outputs.feature_map)
+    return evaluated
 
 
 def parity_figures(precision: Precision, engine: EngineName, reference: Evaluated, found: Evaluated) -> ParityFigures:
@@ -62,10 +67,12 @@ def detection_figures(
     class_names: Sequence[str],
     is_anomaly: NDArray[np.bool_],
     thresholds: Mapping[str, Threshold],
+    scorer: ScorerName = "margin",
 ) -> tuple[ClassFigures, ...]:
     """Figures of each class over test clips that nothing was fitted on.
 
-    score, class_names and is_anomaly: one a clip. AUC is None where a class lacks healthy or damaged clips.
+    score, class_names and is_anomaly: one a clip, score and thresholds by `scorer`. AUC is None where a class lacks
+    healthy or damaged clips.
     """
     names = np.asarray(class_names)
     return tuple(
@@ -75,17 +82,25 @@ def detection_figures(
             normal=score[(names == class_name) & ~is_anomaly],
             anomaly=score[(names == class_name) & is_anomaly],
             threshold=thresholds.get(class_name),
+            scorer=scorer,
         )
         for class_name in sorted(set(class_names))
     )
 
 
 def _class_figures(
-    precision: Precision, class_name: str, *, normal: FloatArray, anomaly: FloatArray, threshold: Threshold | None
+    precision: Precision,
+    class_name: str,
+    *,
+    normal: FloatArray,
+    anomaly: FloatArray,
+    threshold: Threshold | None,
+    scorer: ScorerName,
 ) -> ClassFigures:
     return ClassFigures(
         class_name=class_name,
         precision=precision,
+        scorer=scorer,
         n_normal=len(normal),
         n_anomaly=len(anomaly),
         auc=area_under_curve(normal, anomaly) if len(normal) and len(anomaly) else None,

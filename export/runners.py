@@ -17,13 +17,15 @@ Runner: TypeAlias = Callable[[FloatArray, FloatArray], EngineOutputs]
 """wave (B, window_samples), log_mel (B, n_mels, n_frames) -> embedding (B, 128), cosine (B, classes)."""
 
 
-def runner_from_network(network: Network) -> Runner:
-    """Run the trained network itself."""
+def runner_from_network(network: Network, *, feature_map: bool = False) -> Runner:
+    """Run the trained network itself; feature_map: whether that is put out too."""
 
     def run(wave: FloatArray, log_mel: FloatArray) -> EngineOutputs:
         with torch.inference_mode():
-            embedding, cosine = network(torch.from_numpy(wave), torch.from_numpy(log_mel))
-        return EngineOutputs(embedding=embedding.numpy(), cosine=cosine.numpy())
+            forward = network.with_feature_map if feature_map else network
+            outputs = forward(torch.from_numpy(wave), torch.from_numpy(log_mel))
+        names = ("embedding", "cosine", "feature_map")
+        return EngineOutputs(**{name: each.numpy() for name, each in zip(names, outputs, strict=False)})
 
     return run
 

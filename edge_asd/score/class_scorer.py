@@ -56,9 +56,14 @@ class Fusion:
 
     def score(self, outputs: EngineOutputs) -> FloatArray:
         """Anomaly scores (B,) float32."""
-        margin = (self._margin.score(outputs).astype(np.float64) - self._spread.mean) / self._spread.std
-        scores: FloatArray = ((margin + self._knn.score(outputs)) / 2.0).astype(np.float32)
-        return scores
+        return fused_scores(self._margin.score(outputs), self._spread, self._knn.score(outputs))
+
+
+def fused_scores(margin: FloatArray, margin_spread: Spread, knn: FloatArray) -> FloatArray:
+    """The fusion (B,) float32 of margin and k-NN scores (B,); see `Fusion`."""
+    standardised = (margin.astype(np.float64) - margin_spread.mean) / margin_spread.std
+    scores: FloatArray = ((standardised + knn) / 2.0).astype(np.float32)
+    return scores
 
 
 class ClassScorers:

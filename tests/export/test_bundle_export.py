@@ -14,7 +14,7 @@ import soundfile
 from edge_asd.bundle import open_bundle
 from edge_asd.errors import ClipError, UsageError
 from edge_asd.features import log_mel_db
-from edge_asd.score import MarginScorer
+from edge_asd.score import ClassScorers, MarginScorer
 from export.bundle import main
 from export.compare import NAMES
 from export.compare import main as compare
@@ -33,7 +33,10 @@ def made(tmp_path_factory, clip_folder, checkpoint):
     about.write_text("Data: tones in noise, made for a test. Licence: CC0.")
     out = folder / "test-tones-1.0.0.asd"
     arguments = [str(folder), "--calibration", str(clip_folder), "--out", str(out), "--about", str(about)]
-    assert main([*arguments, "--false-alarms-per-day", "800", "--report", str(folder / "report")]) == 0
+    arguments += ["--scorer", "knn", "--scorer", "fan/A=fusion", "--layer", "feature_map"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("export.fall_back.N_WORST_WINDOWS", 2)  # each layer is measured on so many
+        assert main([*arguments, "--false-alarms-per-day", "800", "--report", str(folder / "report")]) == 0
     return open_bundle(out)
 
 
@@ -78,6 +81,7 @@ def test_figures_count_only_held_out_and_damaged_clips(made):
     counts = {
         (figures.class_name, figures.precision): (figures.n_normal, figures.n_anomaly)
         for figures in made.manifest.metrics.test
+        if figures.scorer == "margin"
     }
     assert counts == {
         ("fan/A", "fp32"): (1, 2),
@@ -89,13 +93,32 @@ def test_figures_count_only_held_out_and_damaged_clips(made):
     }
 
 
+def test_class_with_clips_enough_has_a_memory(made):
+    """Of the three that it was trained on; the others are scored by margin, for want of clips."""
+    manifest = made.manifest
+    assert list(manifest.knn.memories) == list(made.memories) == ["fan/A"]
+    assert [manifest.scorer_of(name) for name in manifest.classes] == ["fusion", "margin", "margin"]
+    assert made.memories["fan/A"].vectors.shape == (3, manifest.feature_map_size) == (3, 1024)
+    assert made.memories["fan/A"].encoder.sha256 == manifest.files["model.int8.onnx"].sha256
+    for scorer in ("margin", "knn", "fusion"):
+        assert manifest.threshold("fan/A", scorer).n_clips == 3
+        assert {(each.n_normal, each.n_anomaly) for each in manifest.metrics.test
+                if each.scorer == scorer and each.class_name == "fan/A"} == {(1, 2)}  # fmt: skip
+
+
+@pytest.mark.parametrize("scorer", ["margin", "knn", "fusion"])
+def test_bundle_scores_by_each_scorer(made, scorer):
+    """A device may choose another than the bundle's."""
+    assert ClassScorers(made).of("fan/A", scorer).name == scorer
+
+
 def test_parity_is_measured_on_all_clips(made):
     """Float32 is torch but for rounding; half precision and INT8 are near."""
     figures = {(found.precision, found.engine): found for found in made.manifest.metrics.parity}
     assert set(figures) == {
         (precision, engine) for precision in ("fp32", "fp16", "int8") for engine in ("onnxruntime", "openvino")
     }
-    assert {found.n_windows for found in figures.values()} == {16}
+    assert {found.n_windows for found in figures.values()} == {17}
     assert all(found.embedding_cosine_min >= 0.99 for found in figures.values())
     assert figures["int8", "onnxruntime"].embedding_cosine_min >= 0.995  # the budget
     for engine in ("onnxruntime", "openvino"):
@@ -106,7 +129,7 @@ def test_parity_is_measured_on_all_clips(made):
 
 def test_card_says_what_was_stated_and_what_was_counted(made):
     """Licence first, counts of clips, method of each threshold, limits."""
-    for text in ("Licence: CC0", "| fan/A | 2 | 3 | 1 | 2 |", "extrapolated", "limits"):
+    for text in ("Licence: CC0", "| fan/A | 3 | 3 | 1 | 2 |", "extrapolated", "limits"):
         assert text in made.model_card
 
 
@@ -149,7 +172,7 @@ def test_imported_network_takes_the_roles_of_metadata(tmp_path, clip_folder, che
         writer.writerows({**row, "split": "test" if row["file"] == "A_normal_0.flac" else "none"} for row in rows)
     clips = find_calibration_clips(tmp_path / "clips", dataclasses.replace(checkpoint, split=Split()))
     assert [recording.file for recording in clips.test_normal] == ["A_normal_0.flac"]
-    assert (len(clips.trained), len(clips.calibration), len(clips.test_anomaly)) == (0, 12, 3)
+    assert (len(clips.trained), len(clips.calibration), len(clips.test_anomaly)) == (0, 13, 3)
 
 
 def test_clip_shorter_than_a_window_is_refused(tmp_path, clip_folder, checkpoint):
