@@ -1,0 +1,139 @@
+"""Retention as a command: what it leaves, that it goes on where it was cut off, what it refuses."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+from export.windows import find_calibration_clips
+from train.checkpoint import load_checkpoint
+from train.retain.__main__ import main
+from train.retain.module import RetainModule
+from train.retain.run import retain
+
+QUICK = [*("--steps", "2"), *("--warm-up-steps", "1"), *("--batch-size", "2"), *("--validate-every", "2")]
+
+
+def run_retain(tones, noise, start, out, *more):
+    return main([str(tones), "--noise", str(noise), "--start-from", str(start), "--out", str(out), *QUICK, *more])
+
+
+def told(capsys):
+    return " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.timeout(600)  # seconds on a machine of its own
+def test_run_leaves_everything_and_a_network_for_devices(tones, noise, start, tmp_path, capsys):
+    """A checkpoint of the start's classes and split with other weights, which calibration takes as any other."""
+    run = tmp_path / "run"
+    assert run_retain(tones, noise, start, run) == 0
+    assert capsys.readouterr().out == f"{run / 'checkpoint.pt'}\n"
+    checkpoint, before = load_checkpoint(run), load_checkpoint(start)
+    assert (checkpoint.classes, checkpoint.split) == (before.classes, before.split)
+    assert not torch.equal(checkpoint.network.backbone.stem.conv.weight, before.network.backbone.stem.conv.weight)
+    torch.testing.assert_close(checkpoint.network.class_weight.norm(dim=1), torch.ones(4))
+    assert [clip.file for clip in find_calibration_clips(tones, checkpoint).calibration] == ["a_2.wav", "b_2.wav"]
+    settings = json.loads((run / "settings.json").read_text())
+    assert (settings["steps"], settings["start_from"], settings["snr_db"]) == (2, str(start), [0.0, 0.0])
+    assert checkpoint.training == settings
+    assert json.loads((run / "metrics.json").read_text())["validation_alignment"] >= 0.0
+    with (run / "noise.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["tag"], row["side"]) for row in rows} >= {("wind", "train"), ("rain", "train")}
+    assert sum(row["side"] == "validation" for row in rows) == 1
+    files = {path.name for path in run.iterdir()}
+    assert {"command.txt", "environment.json", "metrics.csv", "split.csv", "tensorboard"} <= files
+
+
+def test_missing_start_is_refused(tones, noise, tmp_path, capsys):
+    """With what was expected."""
+    assert main([str(tones), "--noise", str(noise), "--out", str(tmp_path / "run"), *QUICK]) == 2
+    assert "--start-from is missing; expected the checkpoint or run folder" in told(capsys)
+
+
+def test_option_of_no_use_to_the_baseline_is_refused(tones, noise, start, tmp_path, capsys):
+    """It would change nothing."""
+    more = ("--objective", "denoise", "--align-weight", "2")
+    assert run_retain(tones, noise, start, tmp_path / "run", *more) == 2
+    assert "--align-weight is given, of which --objective denoise has no use" in told(capsys)
+
+
+LEVELS = """
+import torch
+from train.retain.encoders import register_encoder
+
+class Levels(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(128, 6)
+
+    def forward(self, wave, log_mel):
+        return self.linear(log_mel.mean(dim=2))
+
+register_encoder("levels", embedding_size=6, make=lambda start: Levels())
+"""
+
+
+@pytest.fixture
+def levels(tmp_path, monkeypatch):
+    """Options that name an encoder from elsewhere, which trains in no time."""
+    (tmp_path / "levels_of_a_user.py").write_text(LEVELS)
+    monkeypatch.syspath_prepend(tmp_path)
+    return ["--encoder", "levels", "--import", "levels_of_a_user"]
+
+
+def test_plugged_encoder_is_trained_and_left_as_its_own_file(tones, noise, levels, tmp_path, capsys):
+    """No device runs it."""
+    command = [str(tones), "--noise", str(noise), "--out", str(tmp_path / "run"), *QUICK, *levels]
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'run' / 'encoder.pt'}\n"
+    content = torch.load(tmp_path / "run" / "encoder.pt", weights_only=True)
+    assert (content["encoder"], content["embedding_size"]) == ("levels", 6)
+    assert set(content["state"]) == {"linear.weight", "linear.bias"}
+    assert main([*command, "--import", "not_there"]) == 2
+    assert "--import not_there: No module named" in told(capsys)
+
+
+class CutError(Exception):
+    """Ends a run as a power cut would, as far as its files go."""
+
+
+@pytest.mark.timeout(600)
+def test_run_that_was_cut_off_goes_on_to_the_same_end(tones, noise, levels, tmp_path, monkeypatch):
+    """Bit for bit, from the middle of a turn, with curves that have no gap; then it is left as it is."""
+    command = [str(tones), "--noise", str(noise), *QUICK, *levels, "--steps", "7", "--validate-every", "3"]
+    assert main([*command, "--out", str(tmp_path / "whole")]) == 0
+    monkeypatch.setattr("train.retain.run.retain.__kwdefaults__", retain.__kwdefaults__ | {"save_every_s": 0.0})
+    step = RetainModule.training_step
+
+    def cut_at_5(module, batch, index):
+        if module.global_step == 5:
+            raise CutError
+        return step(module, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RetainModule, "training_step", cut_at_5)
+        with pytest.raises(CutError):
+            main([*command, "--out", str(tmp_path / "cut")])
+    assert main([*command, "--out", str(tmp_path / "cut")]) == 2  # not without being told to
+    for _ in range(2):
+        assert main([*command, "--out", str(tmp_path / "cut"), "--resume"]) == 0
+    whole, cut = (torch.load(tmp_path / name / "encoder.pt", weights_only=True)["state"] for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    assert [curves(tmp_path / name) for name in ("cut", "cut")] == [curves(tmp_path / "whole")] * 2
+
+
+def curves(run):
+    with (run / "metrics.csv").open() as file:
+        return [(row["step"], row["train_loss"], row["validation_loss"]) for row in csv.DictReader(file)]
+
+
+def test_run_of_another_configuration_is_not_gone_on_with(tones, noise, levels, tmp_path, capsys):
+    """The settings that differ are named; nor is a run that ended written over."""
+    command = [str(tones), "--noise", str(noise), *QUICK, *levels, "--out", str(tmp_path / "run")]
+    assert main(command) == 0
+    assert main(command) == 2
+    assert "holds a run already" in told(capsys)
+    assert main([*command, "--resume", "--align-weight", "2"]) == 2
+    assert "another configuration: align_weight was 1.0, now 2.0" in told(capsys)

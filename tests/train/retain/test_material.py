@@ -1,0 +1,146 @@
+"""What is trained with is checked: sides, silence, content shared with the test, room for both sounds."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from edge_asd.errors import UsageError
+from edge_asd.types import FeatureSpec
+from train.checkpoint import load_checkpoint
+from train.features import LogMel
+from train.network import Network, NetworkSpec
+from train.retain.class_weights import classes_of_result, with_mean_embeddings
+from train.retain.settings import RetainSettings
+
+N_SAMPLES = FeatureSpec().window_samples
+
+
+def test_class_weights_are_the_mean_embeddings_of_their_mixtures(gathered):
+    """Of machines that the start does not know, and with altered twins, so that the margin score holds."""
+    torch.manual_seed(0)
+    network = Network(NetworkSpec(branches=("log_mel",), n_classes=3)).eval()
+    drawn = gathered().training
+    names, machines = ("tone/b", "tone/a", "tone/b~altered", "tone/a~altered"), ("tone/a", "tone/b")
+    found = with_mean_embeddings(
+        network, drawn, names=names, machines=machines, draws_each=2, feature_spec=FeatureSpec()
+    )
+    batch = drawn.__getitems__(range(4))
+    with torch.inference_mode():
+        embedding, _ = network(batch.mixture, LogMel()(batch.mixture))
+    for label, place in ((0, 1), (1, 0)):
+        mean = torch.nn.functional.normalize(embedding[batch.machine == label].sum(dim=0), dim=0)
+        torch.testing.assert_close(found.class_weight[place], mean, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(found.class_weight.norm(dim=1), torch.ones(4))
+    torch.testing.assert_close(found.backbone.stem.conv.weight, network.backbone.stem.conv.weight)
+
+
+def test_classes_of_the_result_are_the_start_s_where_these_are_its_machines():
+    """Altered twins included; other machines are classes of their own."""
+    start = ("t/b", "t/a", "t/b~altered", "t/a~altered")
+    assert classes_of_result(start, ("t/a", "t/b")) == start
+    assert classes_of_result(start, ("t/a", "t/c")) == ("t/a", "t/c")
+
+
+def test_noise_recordings_are_on_one_side(noise, gathered):
+    """By their groups in metadata.csv, whose tags count."""
+    files = [f"{tag}/{number}.wav" for tag in ("wind", "rain") for number in range(5)]
+    rows = [f"{file},{'low' if 'wind' in file else 'high'},{number // 2}" for number, file in enumerate(files)]
+    (noise / "metadata.csv").write_text("\n".join(["file,tag,group", *rows]) + "\n")
+    material = gathered()
+    assert material.tags == ("high", "low")
+    assert len(material.noise["validation"]) == 2
+    assert not {clip.group for clip in material.noise["train"]} & {clip.group for clip in material.noise["validation"]}
+
+
+def test_silent_noise_is_refused(noise, gathered):
+    """It cannot be at any ratio."""
+    soundfile.write(noise / "rain" / "7.wav", np.full(16_000, 1e-5), 16_000)
+    with pytest.raises(UsageError, match=r"1 noise clips are silent, below -80 dB of full scale: rain/7.wav"):
+        gathered()
+
+
+def test_silent_stretches_of_noise_are_never_drawn(noise, gathered):
+    """A clip of ten seconds of silence and then rain is rain alone."""
+    rng = np.random.default_rng(2)
+    for path in noise.rglob("*.wav"):
+        soundfile.write(path, np.concatenate([np.zeros(N_SAMPLES), 0.02 * rng.standard_normal(8_000)]), 16_000)
+    noise_drawn = gathered().training.__getitems__(range(18)).noise
+    assert torch.isfinite(noise_drawn).all()
+    assert (noise_drawn.std(dim=1) > 1e-3).all()
+
+
+def test_too_few_noise_clips_are_refused(gathered):
+    """A batch would hold the same noise twice."""
+    with pytest.raises(UsageError, match="9 clips of noise to train with; expected at least 10"):
+        gathered(RetainSettings(batch_size=10, steps=2, warm_up_steps=0))
+
+
+def test_one_noise_recording_is_refused(noise, gathered):
+    """None is left to validate with."""
+    for path in list(noise.rglob("*.wav"))[1:]:
+        path.unlink()
+    with pytest.raises(UsageError, match="1 recording of noise; expected 2 or more"):
+        gathered()
+
+
+@pytest.mark.parametrize("where", ["machines", "noise"])
+def test_noise_shared_with_the_test_is_refused(tones, noise, tmp_path, where, gathered):
+    """Known by its samples, under another name and in another format."""
+    if where == "machines":
+        wave, _ = soundfile.read(tones / "a_bad.wav", dtype="int16")
+        soundfile.write(noise / "wind" / "new.flac", wave, 16_000)
+        message, more = r"1 noise clips have the same sound as test clips of .*tones: wind/new.flac", {}
+    else:
+        wave, _ = soundfile.read(noise / "wind" / "3.wav", dtype="int16")
+        soundfile.write(tmp_path / "tested.flac", wave, 16_000)
+        tested = tmp_path / "tested"
+        tested.mkdir()
+        (tmp_path / "tested.flac").rename(tested / "tested.flac")
+        message, more = (
+            r"1 noise clips have the same sound as test noise in .*tested: wind/3.wav",
+            {"test_noise": [tested]},
+        )
+    with pytest.raises(UsageError, match=message):
+        gathered(**more)
+
+
+def test_ratio_that_clips_is_refused_with_the_gain_that_leaves_room(gathered):
+    """And that gain is enough."""
+    settings = {"batch_size": 4, "steps": 2, "warm_up_steps": 0, "snr_db": (-10.0, 0.0)}
+    with pytest.raises(UsageError, match=r"--snr-db -10: \d+ of \d+ pairs .* may pass full scale, by up to") as refused:
+        gathered(RetainSettings(**settings))
+    gain_db = float(str(refused.value).split("--gain-db ")[1].split()[0])
+    material = gathered(RetainSettings(**settings, gain_db=gain_db))
+    assert material.training.__getitems__(range(18)).mixture.abs().max() <= 1.0
+
+
+def test_start_that_learnt_from_the_test_is_refused(tones, write_metadata, gathered, start):
+    """Its figures would be too good."""
+    lines = [
+        [f"{m}_{n}.wav", "tone", m, "normal", "test" if n == 1 else "none", f"{m}_{n}"] for m in "ab" for n in range(4)
+    ]
+    write_metadata(tones, lines)
+    with pytest.raises(UsageError, match=r"trained on 2 clips that .*tones gives to the test \(a_1.wav, b_1.wav\)"):
+        gathered(start=load_checkpoint(start))
+
+
+def test_start_whose_clips_are_half_there_is_refused(tones, write_metadata, gathered, start):
+    """One machine alone tells nothing apart."""
+    write_metadata(tones, [[f"a_{n}.wav", "tone", "a", "normal", "none", f"a_{n}"] for n in range(4)])
+    with pytest.raises(UsageError, match="there are 2, of 1 classes, 0 of them without"):
+        gathered(start=load_checkpoint(start))
+
+
+def test_noise_table_without_tags_is_refused(noise, gathered):
+    """With the columns that were expected."""
+    (noise / "metadata.csv").write_text("file,category\nwind/0.wav,wind\n")
+    with pytest.raises(UsageError, match=r"metadata.csv: column tag is missing; expected file and tag"):
+        gathered()
+
+
+def test_noise_that_is_not_there_is_refused(noise, gathered):
+    """With its line."""
+    (noise / "metadata.csv").write_text("file,tag\nwind/0.wav,wind\nwind/9.wav,wind\n")
+    with pytest.raises(UsageError, match=r"metadata.csv line 3: file is 'wind/9.wav' and tag 'wind'"):
+        gathered()
