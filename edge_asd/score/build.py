@@ -87,7 +87,8 @@ def _rows_within(heard: Memory, budget_bytes: int) -> NDArray[np.intp]:
     target, source = np.flatnonzero(heard.is_target), np.flatnonzero(~heard.is_target)
     n_target = min(len(target), max(n_rows // 2, n_rows - len(source)))
     n_source = min(len(source), n_rows - n_target)
-    if n_rows < MIN_GROUPS or (len(target) and n_target < MIN_GROUPS) or (len(source) and n_source < MIN_GROUPS):
+    has_room = n_target >= min(MIN_GROUPS, len(target)) and n_source >= min(MIN_GROUPS, len(source))
+    if n_rows < MIN_GROUPS or not has_room:
         raise ValueError(
             f"a budget of {budget_bytes} bytes holds {n_rows} vectors; expected {MIN_GROUPS} or more of each domain"
         )

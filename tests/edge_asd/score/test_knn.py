@@ -125,11 +125,12 @@ def test_scarce_target_is_kept_whole_beside_many_source_vectors(draw, remember):
     assert (int(memory.is_target.sum()), len(memory)) == (10, 40)
 
 
+@pytest.mark.parametrize("budget_bytes", [None, 10_000])
 @pytest.mark.parametrize("n", [1, 2])
-def test_too_few_clips_are_refused(draw, remember, n):
+def test_too_few_clips_are_refused(draw, remember, n, budget_bytes):
     """Two clips have one distance, and no spread."""
     with pytest.raises(ClipError, match=rf"{n} healthy recordings of the source domain; expected 3 or more"):
-        build_memory(remember(draw(n)))
+        build_memory(remember(draw(n)), budget_bytes=budget_bytes)
 
 
 def test_too_few_target_clips_are_refused(draw, remember):
