@@ -38,7 +38,7 @@ def deserialize(trt: Any, runtime: Any, plan: bytes, tensors: Sequence[TensorSpe
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     found = {name: (engine.get_tensor_dtype(name), tuple(engine.get_tensor_shape(name))[1:]) for name in names}
     expected = {spec.name: (trt.float32, tuple(spec.shape[1:])) for spec in tensors}
-    unused = set(expected) - set(found) - {"embedding", "cosine"}
+    unused = set(expected) - set(found) - {"embedding", "cosine", "feature_map"}
     if found != {name: layout for name, layout in expected.items() if name not in unused}:
         raise ForeignEngineError(
             f"the engine has tensors {found}; expected {expected}; build it again: edge-asd engine build"
