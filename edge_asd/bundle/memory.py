@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edge_asd.bundle.part import Part, Precision
 from edge_asd.errors import BundleError
@@ -162,3 +162,9 @@ class KnnFit(Part):
     n_vectors: int = Field(ge=1, le=MAX_VECTORS)
     source: Spread | None
     target: Spread | None
+
+    @model_validator(mode="after")
+    def _check_domains(self) -> KnnFit:
+        if self.source is None and self.target is None:
+            raise ValueError("neither source nor target has leave-one-out distances; expected one or both")
+        return self

@@ -46,6 +46,8 @@ def fit_memory(memory: Memory, heard: Memory, *, k: int = 1) -> KnnFit:
     Raises:
         ClipError: a domain has too few recordings, or all of them are alike.
     """
+    if not len(heard):
+        raise ClipError(f"no healthy recordings; expected {MIN_GROUPS} or more; record some")
     return KnnFit(
         k=k,
         n_vectors=len(memory),

@@ -133,6 +133,12 @@ def test_too_few_clips_are_refused(draw, remember, n, budget_bytes):
         build_memory(remember(draw(n)), budget_bytes=budget_bytes)
 
 
+def test_no_clips_are_refused(draw, remember):
+    """As what is left when everything is forgotten."""
+    with pytest.raises(ClipError, match="no healthy recordings"):
+        build_memory(remember(draw(3)[:0]))
+
+
 def test_too_few_target_clips_are_refused(draw, remember):
     """Whatever else there is."""
     with pytest.raises(ClipError, match="2 healthy recordings of the target domain"):
