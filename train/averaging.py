@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning
@@ -15,13 +16,21 @@ from train.settings import TrainingSettings
 def averaging(settings: TrainingSettings, steps_per_epoch: int) -> list[lightning.Callback]:
     """The callback that keeps averaged weights and validates with them; none where nothing is averaged."""
     decay = settings.ema_decay_for(settings.all_epochs * steps_per_epoch)
-    return [] if settings.ema_decay == 0.0 else [WeightAveraging(avg_fn=ema(decay, settings.ema_extra_decay))]
+    return [] if settings.ema_decay == 0.0 else [WeightAveraging(multi_avg_fn=ema(decay, settings.ema_extra_decay))]
 
 
-def ema(decay: float, extra_decay: float) -> Any:
-    """Average of two entries of the state: floats decay, whole numbers (counters, indices) are the latest."""
+def ema(decay: float, extra_decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Any], None]:
+    """Average of entries of the state, all of one kind at once: floats decay, whole numbers are the latest.
 
-    def average(averaged: Tensor, latest: Tensor, _n_averaged: Tensor | int) -> Tensor:
-        return torch.lerp(latest, averaged, decay) * (1.0 - extra_decay) if averaged.is_floating_point() else latest
+    torch's own would average whole numbers too, which are counters and indices.
+    """
+
+    def average(averaged: Sequence[Tensor], latest: Sequence[Tensor], _n_averaged: Any) -> None:
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, latest, 1.0 - decay)
+            if extra_decay:
+                torch._foreach_mul_(averaged, 1.0 - extra_decay)
+        else:
+            torch._foreach_copy_(averaged, latest)
 
     return average

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from train.data.waves import FULL_SCALE
 from train.features import LogMel
 from train.losses import arcmix, noisy_arcmix, noisy_supcon
 from train.models import AnySpec, network_of
@@ -35,7 +36,7 @@ class TrainingModule(lightning.LightningModule):
     def __init__(self, spec: AnySpec, settings: TrainingSettings, processes: Processes | None = None) -> None:
         super().__init__()
         self.settings = settings
-        self.log_mel = LogMel()
+        self._front_end = [LogMel()]  # in a list: it is none of the entries that are averaged, or decay
         self.network = network_of(spec)
         self._processes = processes or Processes()
         self._sums: dict[str, Tensor] = {}  # of each term of the loss, over the steps of this epoch
@@ -50,6 +51,15 @@ class TrainingModule(lightning.LightningModule):
         """Begin the second stage with a fresh optimizer, as a run of its own would."""
         if self.current_epoch == self.settings.contrastive_epochs > 0:
             self.trainer.optimizers[0].state.clear()
+
+    def on_after_batch_transfer(
+        self,
+        batch: tuple[Tensor, Tensor],
+        dataloader_idx: int,  # noqa: ARG002 - Lightning's hook
+    ) -> tuple[Tensor, Tensor]:
+        """Turn stored int16 samples into -1..1 on the device that trains: half the bytes on the way there."""
+        wave, label = batch
+        return (wave if wave.is_floating_point() else wave.float() / FULL_SCALE), label
 
     def training_step(self, batch: tuple[Tensor, Tensor], _batch_index: int) -> Tensor:
         """Return the loss of the batch, mixed where wanted with a permutation of itself: waves and dB log-mels."""
@@ -109,7 +119,7 @@ class TrainingModule(lightning.LightningModule):
 
     def _log_mel_db(self, wave: Tensor) -> Tensor:
         with torch.no_grad(), torch.autocast(wave.device.type, enabled=False):  # dB need float32
-            return cast("Tensor", self.log_mel(wave))
+            return cast("Tensor", self._front_end[0].to(wave.device)(wave))
 
     def _losses(self, wave: Tensor, log_mel: Tensor, label_a: Tensor, label_b: Tensor, lam: float) -> dict[str, Tensor]:
         """Terms of the loss by name; their sum is trained. The labels are those of all processes."""

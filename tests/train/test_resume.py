@@ -22,7 +22,7 @@ from train.presets import preset_settings
 from train.whole_file import save_whole
 
 SETTINGS = dataclasses.replace(
-    preset_settings("logmel-os-scl"), epochs=2, batch_size=4, windows_per_epoch=12, ema_decay=0.5
+    preset_settings("logmel-os-scl"), epochs=2, batch_size=2, windows_per_epoch=6, ema_decay=0.5
 )
 
 # Runs in a process of its own, which kills itself at a call of a function, counted from 1; its state is saved at each
@@ -49,7 +49,7 @@ place = importlib.import_module(module)
 place = getattr(place, owner) if owner else place
 setattr(place, name, dying(getattr(place, name)))
 settings = dataclasses.replace(
-    preset_settings(preset), epochs=2, batch_size=4, windows_per_epoch=12,
+    preset_settings(preset), epochs=2, batch_size=2, windows_per_epoch=6,
     ema_decay=0.0 if preset == "mobilenetv2" else 0.5
 )
 fit(Path(data), Path(run), settings, Console(quiet=True), resume=True, save_every_s=0.0)
@@ -130,7 +130,7 @@ def test_run_killed_again_and_again_ends_the_same(module_tones, tmp_path, whole,
 @pytest.mark.slow
 def test_random_generators_go_on_too(module_tones, tmp_path):
     """MobileNetV2 drops units by chance."""
-    settings = dataclasses.replace(preset_settings("mobilenetv2"), epochs=2, batch_size=4, windows_per_epoch=12)
+    settings = dataclasses.replace(preset_settings("mobilenetv2"), epochs=2, batch_size=2, windows_per_epoch=6)
     run_fit(module_tones, tmp_path / "whole", settings)
     kill_in(STEP, 5, module_tones, tmp_path / "killed", preset="mobilenetv2")
     run_fit(module_tones, tmp_path / "killed", settings, resume=True)

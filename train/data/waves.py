@@ -80,12 +80,17 @@ class Waves(Sequence[FloatArray]):
             begins: (B,) where in the clip each window begins.
             n_samples: length of the windows.
         """
+        return _in_full_scale(self.cut_as_stored(clips, begins, n_samples))
+
+    def cut_as_stored(
+        self, clips: NDArray[np.integer], begins: NDArray[np.integer], n_samples: int
+    ) -> NDArray[np.float32] | NDArray[np.int16]:
+        """The same, float32 or int16 as the samples are."""
         first = self._starts[clips] + begins
         if np.all(begins + n_samples <= self.lengths[clips]):
-            windows = np.lib.stride_tricks.sliding_window_view(self._samples, n_samples)
-            return _in_full_scale(windows[first])
+            return np.lib.stride_tricks.sliding_window_view(self._samples, n_samples)[first]
         offsets = (begins[:, None] + np.arange(n_samples)) % self.lengths[clips][:, None]  # (B, n_samples)
-        return _in_full_scale(self._samples[self._starts[clips][:, None] + offsets])
+        return self._samples[self._starts[clips][:, None] + offsets]
 
 
 def _in_full_scale(samples: NDArray[np.float32] | NDArray[np.int16]) -> FloatArray:
