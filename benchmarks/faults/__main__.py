@@ -71,7 +71,7 @@ FAULTS = {
     "altered-spools": Fault(
         long=partial(flips.altered_spools, cases=1_000), quick=partial(flips.altered_spools, cases=20)
     ),
-    "altered-states": Fault(long=_on_a_rig(partial(flips.altered_states, cases=1_000, processes=50))),
+    "altered-states": Fault(long=_on_a_rig(partial(flips.altered_states, cases=1_000, processes=40))),
     "lost-microphone": Fault(long=_on_a_rig(partial(sound_faults.lost_microphone, rounds=5))),
     "latency": Fault(long=_on_a_rig(partial(daemon_faults.latency, seconds=120.0))),
     "volume": Fault(long=_on_a_rig(partial(delivery_faults.volume, messages=1_000_000, kills=20))),

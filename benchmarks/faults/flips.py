@@ -93,29 +93,35 @@ def altered_spools(folder: Path, chance: random.Random, *, cases: int) -> Outcom
 
 
 def altered_states(rig: Rig, chance: random.Random, *, cases: int, processes: int) -> Outcome:
-    """A daemon whose state folder was altered starts and scores; no altered file makes it end.
+    """A daemon many of whose state files were altered starts and scores; none of them makes it end.
 
-    The first so many are processes of their own, the others run in this one.
+    cases: altered files; each start finds half of its own altered. processes: starts that are processes of their own;
+    the others run in this one.
     """
     outcome = Outcome()
-    logging.getLogger("edge_asd").setLevel(logging.CRITICAL)
+    logging.getLogger("edge_asd").setLevel(logging.CRITICAL)  # it rightly says each time what it found
     first = rig.daemon()
     rig.next_message_s(60.0)
     time.sleep(5.0)  # time for an alarm
     first.kill()
     first.wait(20)
     origin = rig.folder / "state"
-    for number in range(cases):
-        folder = rig.folder / f"state-{number}"
+    altered = starts = 0
+    while altered < cases:
+        folder = rig.folder / f"state-{starts}"
         shutil.copytree(origin, folder)
-        victims = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size]
-        victim = chance.choice(victims)
-        victim.write_bytes(_altered(victim.read_bytes(), chance))
-        start = _start_a_process if number < processes else _start_here
-        fault = start(rig, state_dir=str(folder), device=f"altered-{number}")
-        outcome.expect(fault is None, f"an altered {victim.relative_to(folder)}: {fault}")
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size]
+        victims = chance.sample(files, (len(files) + 1) // 2)
+        for victim in victims:
+            victim.write_bytes(_altered(victim.read_bytes(), chance))
+        start = _start_a_process if starts < processes else _start_here
+        fault = start(rig, state_dir=str(folder), device=f"altered-{starts}")
+        names = ", ".join(str(victim.relative_to(folder)) for victim in victims)
+        outcome.expect(fault is None, f"altered {names}: {fault}")
         shutil.rmtree(folder)
-    outcome.figures |= {"cases": float(cases), "processes": float(processes)}
+        altered += len(victims)
+        starts += 1
+    outcome.figures |= {"cases": float(altered), "starts": float(starts), "processes": float(processes)}
     return outcome
 
 
@@ -134,6 +140,7 @@ def _start_here(rig: Rig, **changes: Any) -> str | None:
     machines = [machine(f"motor-{number}", f"M{number}", speed=1_000.0) for number in (1, 2)]
     path = rig.folder / "here.yaml"
     config = device_config(rig.folder, rig.broker.url, machines=machines, metrics={"port": None}, **changes)
+    config["engine"] = {"prefer": ["onnxruntime"]}  # which opens soonest
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     scored = False
 
