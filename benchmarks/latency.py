@@ -28,7 +28,7 @@ from benchmarks.gpu_report import report_gpu, torch_sees_gpu
 from benchmarks.report import print_table, write_report
 from edge_asd.bundle import open_bundle
 from edge_asd.engine.tensorrt import device_key_here
-from edge_asd.errors import EdgeAsdError
+from edge_asd.errors import EdgeAsdError, UnavailableError
 
 REFERENCE = "torch-eager"
 CONTESTANTS = (
@@ -106,6 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if gpu is not None and not torch_sees_gpu():
         print("torch is not here or has no CUDA: measured without it", file=sys.stderr)
         names = [name for name in names if not name.startswith("torch-")]
+    if not names:
+        parser.exit(UnavailableError.exit_code, f"{parser.prog}: no contestant is left to measure; install torch\n")
     per_burst = _GPU_WINDOWS_PER_BURST if options.gpu else _WINDOWS_PER_BURST
     rounds, n_windows = (3, 5) if options.quick else (20, per_burst)
     device = "cuda" if options.gpu else "cpu"

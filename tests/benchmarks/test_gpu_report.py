@@ -74,6 +74,16 @@ def test_one_command_reports_all(monkeypatch, tmp_path, capsys) -> None:
     assert "torch is not here or has no CUDA" in captured.err
 
 
+def test_no_contestant_left_is_an_error(monkeypatch, capsys) -> None:
+    """Torch alone was asked for, and is not here."""
+    monkeypatch.setattr(latency, "device_key_here", lambda: {"gpu": "made up"})
+    monkeypatch.setattr(latency, "torch_sees_gpu", lambda: False)
+    with pytest.raises(SystemExit) as caught:
+        latency.main(["--gpu", "--only", "torch-eager"])
+    assert caught.value.code == 69
+    assert "no contestant is left" in capsys.readouterr().err
+
+
 def test_front_end_that_cannot_be_measured_is_an_error(tmp_path) -> None:
     """Its process's exit code is told."""
     with pytest.raises(RuntimeError, match="the front end's benchmark ended with 78"):
