@@ -21,6 +21,8 @@ def broker_restarts(rig: Rig, chance: random.Random, *, restarts: int) -> Outcom
     rig.next_message_s(30.0)
     recoveries_s = []
     for number in range(restarts):
+        # A broker that is killed takes along what it has acknowledged and holds for those who are not back yet.
+        outcome.expect(rig.all_listen(60.0), "the audit or the subscriber did not come back")
         time.sleep(chance.uniform(0.3, 1.0))
         (rig.broker.kill if number % 2 else rig.broker.stop)()
         away_s = chance.uniform(0.2, 3.0)

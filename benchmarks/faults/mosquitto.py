@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
+
+_CLIENT = re.compile(r"New client connected from \S+ as (\S+) \(")
 
 
 class Mosquitto:
@@ -29,6 +32,7 @@ class Mosquitto:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._log = folder / "mosquitto.log"
+        self._log_start = 0
         config = folder / "mosquitto.conf"
         lines = [
             f"listener {self.port} {self.host}",
@@ -55,6 +59,7 @@ class Mosquitto:
             RuntimeError: it does not.
         """
         with self._log.open("ab") as log:
+            self._log_start = log.tell()
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
         give_up_s = time.monotonic() + 20.0
         while time.monotonic() < give_up_s and self._process.poll() is None:
@@ -63,6 +68,13 @@ class Mosquitto:
                     return
             time.sleep(0.01)
         raise RuntimeError(f"mosquitto does not listen on port {self.port}:\n{self._log.read_text(encoding='utf-8')}")
+
+    @property
+    def clients(self) -> set[str]:
+        """Who has connected since it was started."""
+        with self._log.open(encoding="utf-8") as log:
+            log.seek(self._log_start)
+            return set(_CLIENT.findall(log.read()))
 
     def stop(self) -> None:
         """End it as a service manager would."""

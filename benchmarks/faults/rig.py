@@ -26,6 +26,7 @@ from edge_asd.mqtt.subscription import Subscription
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "bldc_motor"
 _SESSION_S = 3_600
+_CLIENT_ID = "faults-subscriber"
 
 
 @dataclass(slots=True)
@@ -148,6 +149,16 @@ class Rig:
         path.write_text(yaml.safe_dump(device_config(self.folder, self.broker.url, **changes)), encoding="utf-8")
         return self.run("run", "--config", str(path), env=env)
 
+    def all_listen(self, timeout_s: float) -> bool:
+        """Wait until the audit and the subscriber are back at the broker, which holds messages for them until then."""
+        give_up_s = time.monotonic() + timeout_s
+        while time.monotonic() < give_up_s:
+            clients = self.broker.clients
+            if _CLIENT_ID in clients and any("audit" in client for client in clients):
+                return True
+            time.sleep(0.05)
+        return False
+
     def quiet(self, for_s: float, timeout_s: float) -> bool:
         """Wait until nothing has come for so long; False where that does not happen in time."""
         give_up_s = time.monotonic() + timeout_s
@@ -187,9 +198,7 @@ class Rig:
         return process
 
     def _listen(self) -> None:
-        settings = BrokerSettings(
-            host=self.broker.host, port=self.broker.port, client_id="faults-subscriber", protocol="3.1.1"
-        )
+        settings = BrokerSettings(host=self.broker.host, port=self.broker.port, client_id=_CLIENT_ID, protocol="3.1.1")
         with Subscription(settings, ["edge_asd/#"], session_s=_SESSION_S) as subscription:
             self._listening.set()
             while not self._closing.is_set():
