@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast, get_args
 
+from edge_asd.bundle import EMBEDDING_SIZE
 from edge_asd.bundle.memory import MAX_NEIGHBOURS
 from edge_asd.errors import UsageError
+from edge_asd.score.build import MIN_GROUPS, row_bytes
 from edge_asd.types import Layer, ScorerName
+from train.network import FEATURE_MAP_SIZE
 
 _MEMORY_BYTES = 1024 * 1024
 
@@ -92,8 +95,12 @@ def wanted_scorers(options: argparse.Namespace, classes: Sequence[str]) -> Wante
             default = cast("ScorerName", kind)
     if not 1 <= options.neighbours <= MAX_NEIGHBOURS:
         raise UsageError(f"--neighbours is {options.neighbours}; expected 1 to {MAX_NEIGHBOURS}")
-    if options.memory_bytes < 1:
-        raise UsageError(f"--memory-bytes is {options.memory_bytes}; expected room for some vectors")
+    least = 2 * MIN_GROUPS * row_bytes(EMBEDDING_SIZE if options.layer == "embedding" else FEATURE_MAP_SIZE)
+    if options.memory_bytes < least:
+        raise UsageError(
+            f"--memory-bytes is {options.memory_bytes}; expected {least} or more, {MIN_GROUPS} vectors of the "
+            f"{options.layer} for each of two domains"
+        )
     return WantedScorers(
         default=default,
         by_class=by_class,

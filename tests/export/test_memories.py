@@ -175,6 +175,7 @@ def test_options_name_scorers_for_all_and_for_one():
         ("--neighbours", "0"),
         ("--neighbours", "99"),
         ("--memory-bytes", "0"),
+        ("--memory-bytes", "10000", "--layer", "feature_map"),
     ],
 )
 def test_impossible_options_are_refused(arguments):
