@@ -83,7 +83,9 @@ class Enrolment:
         self._recent: deque[tuple[float, float]] = deque(maxlen=MAX_RECENT)  # (end_utc_s, score)
         self._unnoted = 0
         self._look_due_s = self._write_due_s = self._refused_due_s = clock()
-        self._look()
+        # What is asked for is looked at with the first window: until then another enrolment, of the hearing that this
+        # one is to follow, may still collect.
+        self._follow_live()
 
     @property
     def threshold(self) -> float | None:
@@ -150,6 +152,10 @@ class Enrolment:
             self._collector = Collector(window_s=self._window_s)
             if request is not None:
                 LOG.info("%s: normal sound is collected, %.1f min", self._folder.machine, request.wanted_s / 60.0)
+        return self._follow_live()
+
+    def _follow_live(self) -> bool:
+        """Whether another memory serves from now on."""
         stamp = self._folder.live_stamp()
         if stamp == self._live_stamp:
             return False

@@ -162,3 +162,19 @@ def test_recent_scores_are_kept_for_the_report(press) -> None:
     recent = press.folder.recent()
     assert recent.memory_sha256 == press.folder.live().facts.memory_sha256
     assert len(recent.scores) >= 70
+
+
+def test_hearing_that_follows_another_loses_nothing_of_what_that_collected(press) -> None:
+    """A reload opens the new one beside the old, which goes on for a while."""
+    press.folder.ask(5.0)
+    press.hear(4)
+    old = press.enrolment
+    press.start()
+    new, press.enrolment = press.enrolment, old
+    press.hear(6)
+    old.close()
+    press.enrolment = new
+    press.hear(20)
+    assert len(press.folder.collected().memory) == 20
+    assert len(np.unique(press.folder.collected().memory.vectors, axis=0)) == 20
+    assert press.folder.collected().memory.end_utc_s.max() == START_UTC_S + 20 * 60.0
