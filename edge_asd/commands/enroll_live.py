@@ -76,8 +76,8 @@ def _follow(site: Site, wanted_s: float) -> Extension:
     raise UnavailableError(
         f"{site.machine.name}: nothing was collected for {_PATIENCE_S:.0f} s; expected the daemon of "
         f"{site.config.path} to run, with model {site.model} as it is now, and to hear the machine, since the sound "
-        "card is its own; start it, or reload it where the model was replaced, see edge-asd status, and run this again: "
-        "it goes on where it was"
+        "card is its own; start it, or reload it where the model was replaced; see edge-asd status; then run this "
+        "again: it goes on where it was"
     )
 
 
