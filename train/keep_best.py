@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import lightning
 
@@ -26,6 +27,14 @@ class KeepBest(lightning.Callback):
         self._split = split
         self._settings = settings
         self.best_loss = math.inf
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a run that goes on: the checkpoint that is there may be better than those to come."""
+        return {"best_loss": self.best_loss}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.best_loss = state_dict["best_loss"]
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Compare and write; losses of the first of two stages are of another kind and count for nothing."""

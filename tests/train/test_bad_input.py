@@ -45,7 +45,7 @@ def test_too_few_clips_are_refused(tmp_path, write_metadata, capsys, lengths, to
 
 def test_mixed_rates_and_lengths_train_and_a_last_clip_is_no_batch_alone(tmp_path, write_metadata):
     """Five clips in batches of four: the second batch is filled up, as batch norm needs it."""
-    lengths = {"a": [0.3, 2.0, 11.0, 10.0, 1.0], "b": [3.0, 10.0, 0.5, 25.0]}
+    lengths = {"a": [0.3, 2.0, 11.0, 10.0, 1.0], "b": [3.0, 10.0, 0.5, 12.0]}
     data = write_clips(tmp_path / "data", write_metadata, lengths, rates=(16_000, 44_100, 22_050))
     run = tmp_path / "run"
     assert fit.main([str(data), "--out", str(run), *QUICK, "--windows-per-epoch", "5"]) == 0
@@ -58,7 +58,7 @@ def test_clip_below_the_rate_is_refused(tmp_path, write_metadata, capsys):
     """What it lacks above 4 kHz cannot be made up."""
     data = write_clips(tmp_path / "data", write_metadata, {"a": [1.0] * 3, "b": [1.0] * 3}, rates=(8_000,))
     assert fit.main([str(data), "--out", str(tmp_path / "run"), *QUICK]) == 65
-    assert "a_0.wav" in capsys.readouterr().err
+    assert "it is sampled at 8000 Hz" in " ".join(capsys.readouterr().err.split())
 
 
 def test_start_of_another_network_is_refused(tones, tmp_path, capsys):

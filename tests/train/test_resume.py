@@ -137,6 +137,13 @@ def test_random_generators_go_on_too(module_tones, tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
+def test_state_knows_the_checkpoint_to_beat(whole, cut_off):
+    """The lowest validation loss so far, that of the first epoch."""
+    with (whole / "metrics.csv").open(newline="") as file:
+        losses = [float(row["validation_loss"]) for row in csv.DictReader(file) if row["validation_loss"]]
+    assert torch.load(cut_off / STATE_NAME, weights_only=True)["callbacks"]["KeepBest"] == {"best_loss": losses[0]}
+
+
 def test_ended_run_is_left_as_it_is(module_tones, whole):
     """So that whoever starts it again after a cut need not know how far it came."""
     before = (whole / "checkpoint.pt").stat().st_mtime_ns
