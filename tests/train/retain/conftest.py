@@ -21,6 +21,12 @@ SPLIT = Split(
 CLASSES = ("tone/a", "tone/b", "tone/a~altered", "tone/b~altered")
 
 
+@pytest.fixture(autouse=True)
+def one_thread(two_threads):  # noqa: ARG001 - which comes first
+    """Networks as small as these gain nothing by a second one, and lose much where the machine is busy."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def start(tmp_path):
     """The run folder of a network of the tones, with weights by chance."""
