@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -83,6 +84,11 @@ class Mosquitto:
     def kill(self) -> None:
         """End it as a power cut would."""
         self._end(subprocess.Popen.kill)
+
+    def freeze(self) -> None:
+        """Let it hang."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
 
     def _end(self, how: object) -> None:
         if self._process is not None and callable(how):
