@@ -81,8 +81,8 @@ def fit_int8(
 ) -> FittedModel:
     """Measure what each layer costs alone, and put the costliest into float, one after the other, until it is enough.
 
-    The costs of layers add up nearly, as those of independent noise do: the next layer is the one without whose cost
-    the window that is worst by now would be best.
+    All layers together cost more than the sum of each alone, so every try is measured anew; which layer is next is a
+    guess by its own cost: the one without which the window that is worst by now would be best.
 
     Args:
         network: with all layers in INT8.
