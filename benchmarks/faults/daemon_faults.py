@@ -23,6 +23,7 @@ from benchmarks.faults.rig import Outcome, Rig, machine
 _DISK_BYTES = 8 * 1024 * 1024
 _HOP_S = 0.96
 _SOAK_SPEED = 20.0
+_MAX_ABOVE_ENGINE_MS = 250.0
 
 
 def kills(rig: Rig, chance: random.Random, *, kills: int) -> Outcome:
@@ -131,8 +132,10 @@ def latency(rig: Rig, _chance: random.Random, *, seconds: float) -> Outcome:
     time.sleep(seconds)
     _end_cleanly(daemon, rig, outcome)
     rig.verdict(outcome)
-    delays_ms = 1e3 * np.array(rig.heard.delays_s)
-    outcome.figures |= {f"sound_to_subscriber_p{p}_ms": float(np.percentile(delays_ms, p)) for p in (50, 99)}
+    for name, seconds_each in (("sound_to_subscriber", rig.heard.delays_s), ("above_engine", rig.heard.above_engine_s)):
+        outcome.figures |= {f"{name}_p{p}_ms": float(np.percentile(1e3 * np.array(seconds_each), p)) for p in (50, 99)}
+    late_ms = outcome.figures["above_engine_p99_ms"]
+    outcome.expect(late_ms <= _MAX_ABOVE_ENGINE_MS, f"scores came {late_ms:.0f} ms after what the engine took (p99)")
     return outcome
 
 

@@ -46,7 +46,8 @@ class Outcome:
 class Heard:
     """What a subscriber got, over all devices.
 
-    delays_s: from the end of a window to its score's arrival, of scores that did not wait in the spool.
+    delays_s: from the end of a window to its score's arrival, of scores that did not wait in the spool; above_engine_s:
+    the same less what scoring took.
     out_of_order: messages whose number is below one that came before, but is no repeat.
     """
 
@@ -57,6 +58,7 @@ class Heard:
     latest_s: float = 0.0  # monotonic
     arrivals: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=1_000))  # when, telling of when
     delays_s: list[float] = field(default_factory=list)
+    above_engine_s: list[float] = field(default_factory=list)
     alarms: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     states: list[tuple[float, str, str]] = field(default_factory=list)  # arrival, machine, state
     _seqs: dict[tuple[str, str, str | None], int] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class Heard:
             self.scores += 1
             if not body["historical"]:
                 self.delays_s.append(now_s - body["time_monotonic_s"])
+                self.above_engine_s.append(self.delays_s[-1] - body["latency_ms"] / 1e3)
 
 
 class Rig:
