@@ -100,12 +100,8 @@ def altered_states(rig: Rig, chance: random.Random, *, cases: int, processes: in
     """
     outcome = Outcome()
     logging.getLogger("edge_asd").setLevel(logging.CRITICAL)  # it rightly says each time what it found
-    first = rig.daemon()
-    rig.next_message_s(60.0)
-    time.sleep(5.0)  # time for an alarm
-    first.kill()
-    first.wait(20)
     origin = rig.folder / "state"
+    _leave_state(rig, origin)
     altered = starts = 0
     while altered < cases:
         folder = rig.folder / f"state-{starts}"
@@ -123,6 +119,23 @@ def altered_states(rig: Rig, chance: random.Random, *, cases: int, processes: in
         starts += 1
     outcome.figures |= {"cases": float(altered), "starts": float(starts), "processes": float(processes)}
     return outcome
+
+
+def _leave_state(rig: Rig, folder: Path) -> None:
+    """Leave what a daemon keeps: spool with its log, evidence, what the ears have learned."""
+    ended = rig.daemon()
+    give_up_s = time.monotonic() + 120.0
+    while not list(folder.glob("evidence/*.json")) and time.monotonic() < give_up_s:
+        time.sleep(0.1)
+    ended.terminate()
+    ended.wait(60)
+    killed = rig.daemon()
+    rig.next_message_s(60.0)
+    killed.kill()
+    killed.wait(20)
+    kinds = {path.suffix for path in folder.rglob("*")}
+    if not kinds >= {".sqlite", ".json", ".flac", ".ceiling", ".mark"}:
+        raise RuntimeError(f"the daemon left {sorted(kinds)} alone; expected evidence and what the ears learned too")
 
 
 def _start_a_process(rig: Rig, **changes: Any) -> str | None:
