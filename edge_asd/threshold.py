@@ -201,6 +201,7 @@ def _continuous(method: Method, n_clips: int, distribution: Any, note: str) -> T
 
 
 def _stats() -> Any:
+    """scipy.stats, when something is fitted."""
     from scipy import stats  # noqa: PLC0415 - takes a second and 50 MB, which a daemon that fits nothing must not pay
 
     return stats
