@@ -53,11 +53,11 @@ def test_readme_tells_the_counts_of_the_manifest(bundle):
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_int8_hears_what_float32_hears(bundle, engine):
-    """Embeddings of all clips, a damaged one 30 dB louder than the healthy ones among them, keep a cosine of 0.99."""
+    """Embeddings of all clips, a damaged one 30 dB louder than the healthy ones among them, keep a cosine of 0.995."""
     spec = bundle.manifest.feature_spec
     waves = np.stack([read_clip(clip)[: spec.window_samples] for clip in find_clips([FOLDER / "clips"])])
     embedding = {precision: _embeddings(bundle, engine, precision, waves) for precision in ("fp32", "int8")}
-    assert (embedding["fp32"] * embedding["int8"]).sum(axis=1).min() >= 0.99
+    assert (embedding["fp32"] * embedding["int8"]).sum(axis=1).min() >= 0.995
 
 
 def _embeddings(bundle: Bundle, engine: str, precision: Precision, waves: FloatArray) -> FloatArray:
