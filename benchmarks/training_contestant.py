@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import lightning
-import torch
 from rich.console import Console
 
 from benchmarks.plain_training import PlainLoop
@@ -125,7 +126,8 @@ def _plain(folder: Path, batch_size: int, device: str, turns: Iterator[int]) -> 
 def main() -> None:
     """Take turns until stdin ends."""
     name, folder, batch_size, device = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-    torch.set_float32_matmul_precision("highest")  # as torch has it by default
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning.*")  # advice on loaders, not faults
     turns = (int(line) for line in sys.stdin)
     (_product if name == "product" else _plain)(folder, batch_size, device, turns)
 

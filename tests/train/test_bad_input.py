@@ -5,7 +5,8 @@ import pytest
 import soundfile
 
 from train import fit
-from train.checkpoint import load_checkpoint
+from train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from train.network import Network, NetworkSpec
 
 QUICK = ["--preset", "logmel-os-scl", "--epochs", "1", "--batch-size", "4"]
 
@@ -63,8 +64,11 @@ def test_clip_below_the_rate_is_refused(tmp_path, write_metadata, capsys):
 
 def test_start_of_another_network_is_refused(tones, tmp_path, capsys):
     """With what it is and what was expected."""
-    first = tmp_path / "first"
-    assert fit.main([str(tones), "--out", str(first), *QUICK, "--windows-per-epoch", "4"]) == 0
-    other = [*QUICK, "--branches", "tgram", "--start-from", str(first)]
-    assert fit.main([str(tones), "--out", str(tmp_path / "second"), *other]) == 2
-    assert "train it with the same options" in " ".join(capsys.readouterr().err.split())
+    spec = NetworkSpec(branches=("log_mel",), n_classes=3)
+    start = Checkpoint(network=Network(spec), spec=spec, classes=("tone/a", "tone/b", "tone/c"))
+    save_checkpoint(tmp_path / "start.pt", start)
+    arguments = ["--out", str(tmp_path / "run"), *QUICK, "--start-from", str(tmp_path / "start.pt")]
+    assert fit.main([str(tones), *arguments]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "classes tone/a, tone/b, tone/c" in told
+    assert "train it with the same options" in told

@@ -191,6 +191,7 @@ def small_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.slow
 def test_full_disk_ends_the_run_with_its_last_checkpoint_whole(module_tones, tmp_path, monkeypatch, small_files, whole):
     """It says so, leaves no half file, and goes on once there is room."""
     run = tmp_path / "run"
