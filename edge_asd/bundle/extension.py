@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -85,8 +86,25 @@ class Extension:
     memory: Memory
 
 
-def empty_memory(encoder: Encoder, vector_size: int) -> Memory:
-    """A memory that nothing was learned of yet."""
+def begun(machine: str, encoder: Encoder, *, model: str, engine: str, vector_size: int) -> Extension:
+    """An enrolment in which nothing was learned yet."""
+    facts = Facts(
+        machine=machine,
+        model=model,
+        encoder_sha256=encoder.sha256,
+        precision=encoder.precision,
+        layer=encoder.layer,
+        feature_spec=encoder.feature_spec,
+        engine=engine,
+        changed_utc=datetime.now(timezone.utc),
+        n_vectors=0,
+        vector_size=vector_size,
+        memory_sha256=None,
+    )
+    return Extension(facts=facts, memory=_empty_memory(encoder, vector_size))
+
+
+def _empty_memory(encoder: Encoder, vector_size: int) -> Memory:
     return memory_from_vectors(np.empty((0, vector_size), np.float32), encoder)
 
 
@@ -148,7 +166,7 @@ def _extension_from_bytes(data: bytes, path: Path, *, trust: Trust, machine: str
 
 def _memory(archive: Archive, facts: Facts, where: str) -> Memory:
     if not facts.n_vectors:
-        return empty_memory(facts.encoder, facts.vector_size)
+        return _empty_memory(facts.encoder, facts.vector_size)
     fit = facts.calibration.fit if facts.calibration else _unfitted(facts.n_vectors)
     limit = memory_limit_bytes(facts.vector_size, [fit])
     data = archive.read(_MEMORY, limit_bytes=min(limit, MAX_MEMORY_BYTES))

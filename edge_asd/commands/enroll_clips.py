@@ -12,13 +12,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from edge_asd.bundle.extension import MAX_WINDOWS, Extension, Facts, empty_memory
+from edge_asd.bundle.extension import MAX_WINDOWS, Extension, begun
 from edge_asd.capture.clips import find_clips
 from edge_asd.commands.enroll_site import Site
 from edge_asd.enroll.clips import ClipLearner, clip_sha256
 from edge_asd.enroll.collector import memory_with, summed
 from edge_asd.errors import BundleError, ClipError, TemporaryError, UsageError
-from edge_asd.sensor import SensorSettings
 
 _WRITE_EVERY_S = 2.0
 
@@ -38,14 +37,7 @@ def collect_from_clips(site: Site, paths: Sequence[Path], *, channel: int | None
             f"{site.machine.name}: sound from the microphone is being collected; expected one at a time; end that "
             "(edge-asd enroll without --clips), or drop it (--cancel)"
         )
-    keys = site.machine.sensor
-    learner = ClipLearner(
-        site.pipeline,
-        site.folder.encoder,
-        settings=SensorSettings(**keys.model_dump(exclude={"baseline_h"})),
-        refuse_speech=site.config.enroll.refuse_speech,
-        channel=channel,
-    )
+    learner = site.clip_learner(channel=channel)
     clips = find_clips(paths)
     work = _Work(site, known)
     console = Console(stderr=True)
@@ -68,8 +60,12 @@ class _Work:
     def __init__(self, site: Site, known: Extension | None) -> None:
         self._site = site
         self._known = frozenset(known.facts.clips if known else ())
-        self.collected = self._before() or Extension(
-            facts=_facts(site), memory=empty_memory(site.folder.encoder, site.vector_size)
+        self.collected = self._before() or begun(
+            site.machine.name,
+            site.folder.encoder,
+            model=site.model,
+            engine=site.pipeline.engine,
+            vector_size=site.vector_size,
         )
         self._write_due_s = time.monotonic() + _WRITE_EVERY_S
         if self.collected.facts.clips:
@@ -122,20 +118,3 @@ class _Work:
                 "one source at a time; drop them (--cancel), or go on without --clips and add the clips later (--add)"
             )
         return replace(found, facts=found.facts.model_copy(update={"calibration": None})) if found else None
-
-
-def _facts(site: Site) -> Facts:
-    encoder = site.folder.encoder
-    return Facts(
-        machine=site.machine.name,
-        model=site.model,
-        encoder_sha256=encoder.sha256,
-        precision=encoder.precision,
-        layer=encoder.layer,
-        feature_spec=encoder.feature_spec,
-        engine=site.pipeline.engine,
-        changed_utc=datetime.now(timezone.utc),
-        n_vectors=0,
-        vector_size=site.vector_size,
-        memory_sha256=None,
-    )

@@ -9,13 +9,11 @@ from pathlib import Path
 from edge_asd.bundle.extension import Extension
 from edge_asd.capture.clips import find_clips
 from edge_asd.commands.enroll_site import Site
-from edge_asd.enroll.clips import ClipLearner
 from edge_asd.enroll.drift import drift
 from edge_asd.enroll.learn import Learned
 from edge_asd.enroll.proof import Proof
 from edge_asd.errors import ClipError, UsageError
 from edge_asd.score import KnnScorer
-from edge_asd.sensor import SensorSettings
 
 _DRIFTED = 1
 _MAX_STRANGE_TOLD = 5
@@ -84,13 +82,7 @@ def _recent(site: Site, live: Extension) -> tuple[Sequence[float], str]:
 def _scores_of_clips(site: Site, live: Extension, paths: Sequence[Path], channel: int | None) -> list[float]:
     if live.facts.calibration is None:
         raise UsageError(f"{site.machine.name} is not enrolled; expected it to be; enroll it")
-    learner = ClipLearner(
-        site.pipeline,
-        site.folder.encoder,
-        settings=SensorSettings(**site.machine.sensor.model_dump(exclude={"baseline_h"})),
-        refuse_speech=site.config.enroll.refuse_speech,
-        channel=channel,
-    )
+    learner = site.clip_learner(channel=channel)
     scorer = KnnScorer(live.memory, live.facts.calibration.fit)
     scores: list[float] = []
     for clip in find_clips(paths):

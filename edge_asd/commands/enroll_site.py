@@ -10,8 +10,10 @@ from edge_asd.bundle import Bundle
 from edge_asd.config import DeviceConfig, MachineConfig
 from edge_asd.daemon.enrolment_folder import EnrolmentFolder
 from edge_asd.daemon.models import encoder_of, vector_size, verified_bundle
+from edge_asd.enroll.clips import ClipLearner
 from edge_asd.errors import UsageError
 from edge_asd.pipeline import Pipeline, open_pipeline
+from edge_asd.sensor import SensorSettings
 
 _CPU_ENGINES = ("openvino", "onnxruntime")
 
@@ -35,6 +37,16 @@ class Site:
     def vector_size(self) -> int:
         """Of what is learned."""
         return vector_size(self.bundle.manifest)
+
+    def clip_learner(self, *, channel: int | None) -> ClipLearner:
+        """What hears clips of the machine as the daemon would; channel: of clips that hold several."""
+        return ClipLearner(
+            self.pipeline,
+            self.folder.encoder,
+            settings=SensorSettings(**self.machine.sensor.model_dump(exclude={"baseline_h"})),
+            refuse_speech=self.config.enroll.refuse_speech,
+            channel=channel,
+        )
 
 
 def machine_of(config: DeviceConfig, name: str) -> MachineConfig:

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 import numpy as np
 
 from edge_asd.bundle import Encoder
-from edge_asd.bundle.extension import MAX_WINDOWS, Extension, Facts, empty_memory
+from edge_asd.bundle.extension import MAX_WINDOWS, Extension, begun
 from edge_asd.config import DeviceConfig, MachineConfig
 from edge_asd.daemon.enrolment_folder import MAX_RECENT, EnrolmentFolder, Recent, Request
 from edge_asd.daemon.models import Model, vector_size
@@ -185,24 +185,13 @@ class Enrolment:
             LOG.warning("%s: what was collected cannot be used (%s); collecting begins anew", self._folder.machine,
                         error)  # fmt: skip
             found = None
-        return found or Extension(
-            facts=self._facts(), memory=empty_memory(self._folder.encoder, vector_size(self._model.manifest))
-        )
-
-    def _facts(self) -> Facts:
-        encoder = self._folder.encoder
-        return Facts(
-            machine=self._folder.machine,
-            model=f"{self._model.manifest.name} {self._model.manifest.version}",
-            encoder_sha256=encoder.sha256,
-            precision=encoder.precision,
-            layer=encoder.layer,
-            feature_spec=encoder.feature_spec,
+        manifest = self._model.manifest
+        return found or begun(
+            self._folder.machine,
+            self._folder.encoder,
+            model=f"{manifest.name} {manifest.version}",
             engine=self._model.pipeline.engine,
-            changed_utc=datetime.now(timezone.utc),
-            n_vectors=0,
-            vector_size=vector_size(self._model.manifest),
-            memory_sha256=None,
+            vector_size=vector_size(manifest),
         )
 
     def _write(self, *, now: bool) -> None:
