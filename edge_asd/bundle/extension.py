@@ -149,7 +149,7 @@ def _extension_from_bytes(data: bytes, path: Path, *, trust: Trust, machine: str
     if signer not in trust.public_keys:
         raise BundleError(
             f"{where}: is signed by {signer}, not by this device; expected what `edge-asd enroll` wrote here; a memory "
-            "of another device or of a key that was lost is not taken: enroll the machine again"
+            "of another device or of a key that was lost is not taken: enroll the machine again (--anew)"
         )
     try:
         facts = Facts.model_validate_json(text)
@@ -157,7 +157,7 @@ def _extension_from_bytes(data: bytes, path: Path, *, trust: Trust, machine: str
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         raise BundleError(
             f"{where}: {'.'.join(map(str, first['loc'])) or 'the document'}: {first['msg']}; expected what this "
-            "edge-asd writes; enroll the machine again"
+            "edge-asd writes; enroll the machine again (--anew)"
         ) from error
     if facts.machine != machine:
         raise BundleError(f"{where}: is of machine {facts.machine!r}; expected {machine!r}; put the file where it was")
@@ -174,7 +174,7 @@ def _memory(archive: Archive, facts: Facts, where: str) -> Memory:
     if digest != facts.memory_sha256:
         raise BundleError(
             f"{where}: {_MEMORY} has SHA-256 {digest}; expected {facts.memory_sha256}, which was signed; the file was "
-            "altered: enroll the machine again"
+            "altered: enroll the machine again (--anew)"
         )
     return memories_from_npz(
         data, encoder=facts.encoder, vector_size=facts.vector_size, fits=[fit], where=f"{where}: {_MEMORY}"

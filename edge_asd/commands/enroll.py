@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edge_asd.bundle.extension import MAX_WINDOWS, Extension
 from edge_asd.commands.enroll_clips import collect_from_clips
 from edge_asd.commands.enroll_live import cancel, collect_live
@@ -64,10 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
             return cancel(site.folder)
         if arguments.report:
             return report(site, arguments.clips, channel=arguments.channel)
-        live = site.folder.live()
+        live = None if arguments.anew else site.folder.live()  # anew helps where it is damaged, too
         if arguments.forget:
             return _forget(site, live, arguments.forget)
-        if live is not None and not (arguments.add or arguments.anew):
+        if live is not None and not arguments.add:
             raise UsageError(
                 f"{machine.name} is enrolled already, {len(live.memory)} windows; expected --add to learn more beside "
                 "that, or --anew to learn in its place"
@@ -86,7 +88,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _joined(live: Extension, added: Extension) -> Extension:
-    memory = live.memory.joined(added.memory)
+    # A command that was killed after its windows went live, ahead of dropping what was collected, adds them again.
+    known = {vector.tobytes() for vector in live.memory.vectors}
+    is_new = np.array([vector.tobytes() not in known for vector in added.memory.vectors], dtype=np.bool_)
+    memory = live.memory.joined(added.memory.taken(is_new))
     if len(memory) > MAX_WINDOWS:
         raise UsageError(
             f"{len(memory)} windows with those to add; expected at most {MAX_WINDOWS}; forget some first "

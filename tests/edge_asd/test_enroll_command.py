@@ -132,3 +132,25 @@ def test_memory_of_another_network_is_not_used(enroll, make_clips, device, make_
     config["bundle"] = old
     device.write_text(yaml.safe_dump(config))
     assert "12 windows" in enroll("--report", "--clips", make_clips(1, seed=9))[1]
+
+
+def test_damaged_memory_is_refused_and_learned_anew(enroll, make_clips, device) -> None:
+    """--anew is the way out, and the message names it."""
+    assert enroll("--clips", make_clips(12))[0] == 0
+    (live,) = (device.parent / "state" / "enrolled" / "press").glob("live-*.learned")
+    data = live.read_bytes()
+    live.write_bytes(data[:900] + bytes([data[900] ^ 1]) + data[901:])
+    code, _, err = enroll("--report")
+    assert (code, "altered or damaged" in err) == (78, True)
+    code, out, _ = enroll("--anew", "--clips", make_clips(11, seed=1))
+    assert (code, n_windows(out)) == (0, 11)
+
+
+def test_what_went_live_is_not_added_twice(enroll, make_clips, device) -> None:
+    """A command that is killed just after the exchange leaves what was collected; --add then finds nothing new."""
+    clips = make_clips(12)
+    assert enroll("--clips", clips)[0] == 0
+    (live,) = (device.parent / "state" / "enrolled" / "press").glob("live-*.learned")
+    live.with_name(live.name.replace("live", "collected")).write_bytes(live.read_bytes())
+    code, out, _ = enroll("--add", "--clips", clips)
+    assert (code, n_windows(out)) == (0, 12)
