@@ -40,7 +40,8 @@ class KeepBest(lightning.Callback):
         """Compare and write; losses of the first of two stages are of another kind and count for nothing."""
         if not isinstance(pl_module, TrainingModule) or pl_module.in_contrastive_stage:
             return
-        loss = float(trainer.callback_metrics["validation_loss"])
+        # Of several processes the first decides and writes, and the others wait until it has.
+        loss: float = trainer.strategy.broadcast(float(trainer.callback_metrics["validation_loss"]))
         if not math.isfinite(loss):
             raise EdgeAsdError(
                 f"validation loss is {loss} in epoch {trainer.current_epoch}; expected a finite number; "
@@ -49,14 +50,19 @@ class KeepBest(lightning.Callback):
         if loss >= self.best_loss:
             return
         self.best_loss = loss
+        if trainer.is_global_zero:
+            self._save(trainer, pl_module)
+        trainer.strategy.barrier()
+
+    def _save(self, trainer: lightning.Trainer, module: TrainingModule) -> None:
         save_checkpoint(
             self._path,
             Checkpoint(
-                network=pl_module.network,
-                spec=pl_module.network.spec,
+                network=module.network,
+                spec=module.network.spec,
                 classes=self._classes,
                 training=self._settings.as_plain(),
-                metrics={"validation_loss": loss, "epoch": float(trainer.current_epoch)},
+                metrics={"validation_loss": self.best_loss, "epoch": float(trainer.current_epoch)},
                 split=self._split,
             ),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from edge_asd.capture.clips import read_clip
 from edge_asd.errors import ClipError, UsageError
 from edge_asd.types import FloatArray
 from train.data.prepared import is_prepared, map_samples, places_of, read_index
+
+_Samples: TypeAlias = NDArray[np.float32] | NDArray[np.int16]
 
 FULL_SCALE = 32_768.0
 """int16 samples are this times those in -1..1."""
@@ -25,9 +27,7 @@ class Waves(Sequence[FloatArray]):
     Indexed, it gives one clip as (n,) float32 in -1..1.
     """
 
-    def __init__(
-        self, samples: NDArray[np.float32] | NDArray[np.int16], starts: NDArray[np.int64], lengths: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, samples: _Samples, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
         self._samples = samples
         self._starts = starts
         self.lengths = lengths
@@ -82,18 +82,18 @@ class Waves(Sequence[FloatArray]):
         """
         return _in_full_scale(self.cut_as_stored(clips, begins, n_samples))
 
-    def cut_as_stored(
-        self, clips: NDArray[np.integer], begins: NDArray[np.integer], n_samples: int
-    ) -> NDArray[np.float32] | NDArray[np.int16]:
+    def cut_as_stored(self, clips: NDArray[np.integer], begins: NDArray[np.integer], n_samples: int) -> _Samples:
         """The same, float32 or int16 as the samples are."""
         first = self._starts[clips] + begins
         if np.all(begins + n_samples <= self.lengths[clips]):
-            return np.lib.stride_tricks.sliding_window_view(self._samples, n_samples)[first]
+            windows: _Samples = np.lib.stride_tricks.sliding_window_view(self._samples, n_samples)[first]
+            return windows
         offsets = (begins[:, None] + np.arange(n_samples)) % self.lengths[clips][:, None]  # (B, n_samples)
-        return self._samples[self._starts[clips][:, None] + offsets]
+        repeated: _Samples = self._samples[self._starts[clips][:, None] + offsets]
+        return repeated
 
 
-def _in_full_scale(samples: NDArray[np.float32] | NDArray[np.int16]) -> FloatArray:
+def _in_full_scale(samples: _Samples) -> FloatArray:
     if samples.dtype == np.float32:
         return np.asarray(samples, dtype=np.float32)
     waves = samples.astype(np.float32)
