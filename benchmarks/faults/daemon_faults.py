@@ -71,7 +71,7 @@ def soak(rig: Rig, _chance: random.Random, *, warm_up_s: float, seconds: float) 
     rig.verdict(outcome)
     outcome.expect(growth_mb_per_h < 2.0, f"memory grows by {growth_mb_per_h:.1f} MB an hour")
     outcome.expect(speed > 0.95 * _SOAK_SPEED, f"there was room for no more than {speed:.1f} times real time")
-    first, last = (min(part) for part in (files[: len(files) // 10], files[-(len(files) // 10) :]))
+    first, last = (max(part) for part in (files[: len(files) // 10], files[-(len(files) // 10) :]))
     outcome.expect(last <= first, f"open files went from {first} to {last}")
     outcome.figures |= {
         "seconds": seconds,
