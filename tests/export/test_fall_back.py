@@ -11,6 +11,7 @@ import pytest
 from edge_asd.bundle import ParityFigures
 from edge_asd.errors import EdgeAsdError
 from edge_asd.score import MarginScorer
+from edge_asd.types import EngineOutputs
 from export.fall_back import LayerCost, fit_int8, layer_costs
 from export.int8_report import int8_text, write_report
 from export.parity import Evaluated, evaluate
@@ -47,18 +48,13 @@ def make_runners(monkeypatch):
                 angle = np.arccos(1.0 - loss) * wave[:, 0]  # (B,) the first sample says how hard a window is hit
                 embedding = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)  # (B, 2)
                 cosine = np.tile(embedding[:, :1] - 0.5, (1, 3)) + wave[:, 1:2] * np.eye(3, dtype=np.float32)[0]
-                return Outputs(embedding=embedding, cosine=cosine.astype(np.float32))
+                return EngineOutputs(embedding=embedding, cosine=cosine.astype(np.float32))
 
             return run
 
         monkeypatch.setattr("export.fall_back.runner_from_onnx", answers)
 
     return make
-
-
-class Outputs:
-    def __init__(self, embedding, cosine) -> None:
-        self.embedding, self.cosine = embedding, cosine
 
 
 def trial(hits=(1.0, 0.5, 0.2, 0.0)) -> Trial:
