@@ -258,8 +258,8 @@ def test_a_class_that_the_bundle_lacks_is_told_with_its_line(tmp_path):
         check_classes(config, ["bldc/M1", "bldc/M2"], bundle="motors 1.0.0")
     assert str(caught.value) == (
         f'{tmp_path}/device.yaml line 8: machines[1].listens_to is "bldc/M9"; expected a class of motors 1.0.0: '
-        "bldc/M1, bldc/M2; choose one, or a bundle that was trained on it, or write enrolled and have the device learn it: "
-        "edge-asd enroll"
+        "bldc/M1, bldc/M2; choose one, or a bundle that was trained on it, or write enrolled and have the device learn "
+        "it: edge-asd enroll"
     )
 
 
