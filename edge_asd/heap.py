@@ -5,24 +5,20 @@ from __future__ import annotations
 import ctypes
 import gc
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_M_ARENA_MAX = -8
 """Source: malloc.h of glibc."""
 
 _MAX_ARENAS = 2
-_LARGE_BYTES = 512 * 1024
 
 
 def keep_small() -> None:
-    """Have all threads share two arenas, and large blocks go back to the system as they are freed.
+    """Have all threads share two arenas: otherwise each thread's grows to the most that it ever took at once.
 
-    Otherwise each thread's arena grows to the most that it ever took at once, and glibc keeps what is freed the more,
-    the larger the largest block was so far. Call it ahead of starting threads.
+    Call it ahead of starting threads.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, _MAX_ARENAS)
-        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _LARGE_BYTES)
 
 
 def give_back() -> None:
