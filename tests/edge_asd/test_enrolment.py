@@ -134,7 +134,7 @@ def test_altered_memory_is_not_taken_up(press) -> None:
     press.hear(2)
     threshold = press.enrolment.threshold
     data = press.folder.live_path.read_bytes()
-    press.folder.live_path.write_bytes(data[:500] + b"x" + data[501:])
+    press.folder.live_path.write_bytes(data[:500] + bytes([data[500] ^ 1]) + data[501:])
     assert not press.hear(3)
     assert press.enrolment.threshold == threshold
 
