@@ -23,6 +23,8 @@ from export.tensorrt import main as build_engines
 from export.windows import find_calibration_clips, read_windows
 from train.checkpoint import Split, save_checkpoint
 
+pytestmark = pytest.mark.timeout(600)  # one export for all of them: it measures each layer
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, clip_folder, checkpoint):
