@@ -75,7 +75,7 @@ FAULTS = {
     "lost-microphone": Fault(long=_on_a_rig(partial(sound_faults.lost_microphone, rounds=5))),
     "latency": Fault(long=_on_a_rig(partial(daemon_faults.latency, seconds=120.0))),
     "volume": Fault(long=_on_a_rig(partial(delivery_faults.volume, messages=1_000_000, kills=20))),
-    "soak": Fault(long=_on_a_rig(partial(daemon_faults.soak, warm_up_s=60.0, seconds=600.0))),
+    "soak": Fault(long=_on_a_rig(partial(daemon_faults.soak, warm_up_s=600.0, seconds=600.0))),
 }
 
 
