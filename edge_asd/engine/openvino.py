@@ -44,6 +44,8 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": threads,
             # By default OpenVINO takes bfloat16 where the CPU has it: scores would then depend on the CPU.
             "INFERENCE_PRECISION_HINT": "f32",
+            # Its fused subgraphs ("snippets") give NaN on one thread with the INT8 network (2026.4); none is slower.
+            "SNIPPETS_MODE": "DISABLE",
         }
         # Without wave branches the network has no use for the wave, and OpenVINO drops that input.
         self._input_names = frozenset(tensor.any_name for tensor in network.inputs)

@@ -60,6 +60,17 @@ def test_int8_hears_what_float32_hears(bundle, engine):
     assert (embedding["fp32"] * embedding["int8"]).sum(axis=1).min() >= 0.995
 
 
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_one_thread_computes_what_two_do(bundle, engine):
+    """As on a device with one core to spare."""
+    golden = bundle.golden
+    cosine = []
+    for threads in (1, 2):
+        with open_engine(bundle, prefer=[engine], precision="int8", threads=threads) as opened:
+            cosine.append(opened.infer(golden.wave, golden.log_mel).cosine)
+    np.testing.assert_allclose(cosine[0], cosine[1], atol=1e-3)
+
+
 def _embeddings(bundle: Bundle, engine: str, precision: Precision, waves: FloatArray) -> FloatArray:
     with open_engine(bundle, prefer=[engine], precision=precision, threads=2) as opened:
         log_mels = (log_mel_db(wave, bundle.manifest.feature_spec) for wave in waves)
