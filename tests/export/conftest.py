@@ -62,9 +62,19 @@ def split() -> Split:
 
 @pytest.fixture(scope="session")
 def checkpoint(split) -> Checkpoint:
-    """A random network with all branches, deterministic, whose embeddings differ from clip to clip."""
+    """A random network with all branches."""
+    return random_checkpoint(NetworkSpec(n_classes=len(CLASSES)), split)
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(split) -> Checkpoint:
+    """One of log-mel alone: half the layers, a third of the operations."""
+    return random_checkpoint(NetworkSpec(n_classes=len(CLASSES), branches=("log_mel",)), split)
+
+
+def random_checkpoint(spec: NetworkSpec, split: Split) -> Checkpoint:
+    """A random network, deterministic, whose embeddings differ from clip to clip."""
     torch.manual_seed(3)
-    spec = NetworkSpec(n_classes=len(CLASSES))
     network = Network(spec).train()
     for module in network.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):

@@ -27,10 +27,10 @@ pytestmark = pytest.mark.timeout(600)  # one export for all of them: it measures
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, clip_folder, checkpoint):
+def made(tmp_path_factory, clip_folder, small_checkpoint):
     """The bundle that the command makes."""
     folder = tmp_path_factory.mktemp("made")
-    save_checkpoint(folder / "checkpoint.pt", checkpoint)
+    save_checkpoint(folder / "checkpoint.pt", small_checkpoint)
     about = folder / "about.md"
     about.write_text("Data: tones in noise, made for a test. Licence: CC0.")
     out = folder / "test-tones-1.0.0.asd"
