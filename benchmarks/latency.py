@@ -11,12 +11,10 @@ and the roofline (`benchmarks.gpu_report`).
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from rich.progress import track
 
 from benchmarks.gpu_report import report_gpu, torch_sees_gpu
 from benchmarks.report import print_table, write_report
+from benchmarks.turns import Contestant, contestant
 from edge_asd.bundle import open_bundle
 from edge_asd.engine.tensorrt import device_key_here
 from edge_asd.errors import EdgeAsdError, UnavailableError
@@ -58,13 +57,13 @@ _GPU_WINDOWS_PER_BURST = 200
 class _Runner:
     """One contestant's process, and what it has measured so far."""
 
-    process: subprocess.Popen[str]
+    contestant: Contestant
     hop_ms: list[tuple[float, float, float]] = field(default_factory=list)  # latency, front end's part, CPU time
     whole_window_ms: list[tuple[float, float, float]] = field(default_factory=list)
     peak_rss_mb: float = 0.0
 
     def take_turn(self, n_windows: int) -> None:
-        answer = _ask(self.process, str(n_windows))
+        answer = self.contestant.ask(str(n_windows))
         self.hop_ms += answer["hop"]
         self.whole_window_ms += answer.get("whole_window", [])
         self.peak_rss_mb = answer["peak_rss_mb"]
@@ -134,7 +133,11 @@ def measure(
 ) -> dict[str, dict[str, float]]:
     """Let the contestants take turns: in every round each scores n_windows, in an order that rotates."""
     with ExitStack() as stack:
-        runners = {name: stack.enter_context(_runner(name, bundle, device)) for name in names}
+        arguments = (str(bundle.resolve()), device)
+        runners = {
+            name: _Runner(contestant=stack.enter_context(contestant("benchmarks.contestant", (name, *arguments))))
+            for name in names
+        }
         for number in track(range(rounds), "measuring", transient=True, disable=not sys.stderr.isatty()):
             first = number % len(names)
             for name in (*names[first:], *names[:first]):
@@ -153,32 +156,6 @@ def ratios_to_reference(contestants: dict[str, dict[str, float]]) -> dict[str, f
         if "whole_window_p50_ms" in figures:
             ratios[f"{name}-whole-window"] = figures["whole_window_p50_ms"] / reference_ms
     return ratios
-
-
-@contextmanager
-def _runner(name: str, bundle: Path, device: str) -> Iterator[_Runner]:
-    command = [sys.executable, "-m", "benchmarks.contestant", name, str(bundle.resolve()), device]
-    with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        _answer(process)
-        yield _Runner(process=process)
-        if process.stdin is not None:
-            process.stdin.close()
-
-
-def _ask(process: subprocess.Popen[str], line: str) -> dict[str, Any]:
-    if process.stdin is None:
-        raise RuntimeError("the contestant has no stdin")
-    process.stdin.write(f"{line}\n")
-    process.stdin.flush()
-    return _answer(process)
-
-
-def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
-    line = process.stdout.readline() if process.stdout is not None else ""
-    if not line:
-        raise RuntimeError(f"a contestant ended (exit code {process.wait()}); its message stands above")
-    answer: dict[str, Any] = json.loads(line)
-    return answer
 
 
 if __name__ == "__main__":
