@@ -70,7 +70,7 @@ class EarHealth:
         try:
             return Baseline.from_bytes(self._path.read_bytes(), source=self._source, learn_s=learn_s)
         except FileNotFoundError:
-            pass
+            LOG.info("%s: nothing is known yet of how %s sounds", self._path, self._machine.name)
         except (OSError, BaselineError) as error:
             LOG.warning("%s: %s; what the ear knows of %s is learned afresh", self._path, error, self._machine.name)
         return Baseline(learn_s=learn_s)

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import socket
-import time
 import urllib.request
 
 import pytest
@@ -16,16 +15,6 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def wait_until(condition, timeout_s=30.0):
-    """What the condition returns, as soon as that is true."""
-    give_up_s = time.monotonic() + timeout_s
-    while time.monotonic() < give_up_s:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise TimeoutError(f"not within {timeout_s} s")
 
 
 def scores(subscriber):
@@ -85,7 +74,7 @@ def test_the_service_manager_hears_of_start_life_and_stop(mosquitto, device, sub
     assert any(line.startswith("STATUS=1 machines; 0 in alarm") for line in heard)
 
 
-def test_prometheus_and_status_see_what_was_said(mosquitto, device, subscribe, edge_asd):
+def test_prometheus_and_status_see_what_was_said(mosquitto, device, subscribe, edge_asd, wait_until):
     """The scraped metrics have conventional names and help texts, and agree with the messages and with `status`."""
     subscriber = subscribe(mosquitto)
     process = device.start(mosquitto.url)
@@ -129,7 +118,7 @@ def test_a_port_that_is_taken_costs_the_metrics_alone(mosquitto, device, subscri
     assert f"port {device.config['metrics']['port']} of 127.0.0.1 cannot be listened on" in said
 
 
-def test_a_bad_configuration_is_refused_and_a_good_one_taken_without_a_break(mosquitto, device, subscribe):
+def test_a_bad_configuration_is_refused_and_a_good_one_taken_without_a_break(mosquitto, device, subscribe, wait_until):
     """A reload with faults, or that renames the device, changes nothing; another threshold applies without a gap."""
     subscriber = subscribe(mosquitto)
     process = device.start(mosquitto.url)

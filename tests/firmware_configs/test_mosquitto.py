@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -144,14 +143,6 @@ def score():
     return MESSAGES.score("fan", AT, score=1.0, threshold=2.0, coverage=1.0, latency_ms=5.0, engine="fake")
 
 
-def wait_until(condition: Callable[[], bool], timeout_s=15.0):
-    give_up_s = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > give_up_s:
-            raise TimeoutError("the condition did not come true")
-        time.sleep(0.01)
-
-
 def heard(subscription, count, timeout_s=15.0):
     """The next messages that come."""
     give_up_s = time.monotonic() + timeout_s
@@ -163,7 +154,7 @@ def heard(subscription, count, timeout_s=15.0):
 
 
 @pytest.mark.parametrize("protocol", [5, "3.1.1"])
-def test_device_with_a_certificate_is_its_common_name(site, publish, protocol):
+def test_device_with_a_certificate_is_its_common_name(site, publish, protocol, wait_until):
     """No password: what it publishes below its own name arrives over TLS, and the viewer reads it."""
     with Subscription(site.settings(user="viewer", protocol=protocol), ["edge_asd/#"]) as viewer:
         publisher, outbox = publish(site.settings(protocol=protocol))
@@ -174,7 +165,7 @@ def test_device_with_a_certificate_is_its_common_name(site, publish, protocol):
 
 
 @pytest.mark.parametrize(("user", "device"), [(None, "fan-7"), ("hall/fan-7", "orin"), ("viewer", "orin")])
-def test_nobody_publishes_as_another_device(site, publish, user, device):
+def test_nobody_publishes_as_another_device(site, publish, user, device, wait_until):
     """With MQTT 5 it learns that it was refused: the messages stay in its spool, and the log says why."""
     publisher, outbox = publish(site.settings(user=user), device=device)
     wait_until(lambda: publisher.status().trouble is not None)
@@ -184,7 +175,7 @@ def test_nobody_publishes_as_another_device(site, publish, user, device):
     assert (outbox.status().messages, publisher.status().acknowledged) == (3, 0)
 
 
-def test_device_with_a_password_is_its_user(site, publish):
+def test_device_with_a_password_is_its_user(site, publish, wait_until):
     """The other way in, over TLS too."""
     _, outbox = publish(site.settings(user="hall/fan-7"), device="fan-7")
     wait_until(lambda: outbox.status().messages == 0)
@@ -208,7 +199,7 @@ def test_commands_go_from_operators_to_their_device_alone(site):
         assert heard(other, 1, timeout_s=0.5) == []
 
 
-def test_broker_with_a_foreign_certificate_is_not_trusted(site, publish):
+def test_broker_with_a_foreign_certificate_is_not_trusted(site, publish, wait_until):
     """Nothing is sent to it, not even the login; the message says what to check."""
     publisher, _ = publish(site.settings(tls=site.tls("hall_orin", authority="foreign/ca.crt")))
     wait_until(lambda: publisher.status().trouble is not None)
@@ -216,7 +207,7 @@ def test_broker_with_a_foreign_certificate_is_not_trusted(site, publish):
     assert "check that ca_file holds its authority" in publisher.status().trouble
 
 
-def test_broker_of_another_name_is_not_trusted(site, publish, make_relay):
+def test_broker_of_another_name_is_not_trusted(site, publish, make_relay, wait_until):
     """Its certificate is for localhost and 127.0.0.1, so 127.0.0.2 may be anyone."""
     relay = make_relay(site.by_password, host="127.0.0.2")
     settings = site.settings(user="hall/fan-7")
@@ -226,7 +217,7 @@ def test_broker_of_another_name_is_not_trusted(site, publish, make_relay):
 
 
 @pytest.mark.parametrize("certificate", [None, "foreign/hall_orin"])
-def test_device_without_a_good_certificate_is_kept_out(site, publish, certificate):
+def test_device_without_a_good_certificate_is_kept_out(site, publish, certificate, wait_until):
     """None, or one that another authority signed: no connection, and a message that thinks of the certificate."""
     publisher, outbox = publish(site.settings(tls=site.tls(certificate)))
     wait_until(lambda: publisher.status().trouble is not None)
@@ -249,7 +240,7 @@ def test_plain_connection_is_kept_out(site):
         assert answers == []
 
 
-def test_messages_for_an_absent_subscriber_outlive_the_broker(site, publish):
+def test_messages_for_an_absent_subscriber_outlive_the_broker(site, publish, wait_until):
     """Persistence: stopped and started, it still has what was acknowledged to the device."""
     settings = site.settings(user="viewer", protocol="3.1.1")
     away = settings.client(reconnect=False, session_s=60)
@@ -343,7 +334,7 @@ def test_names_that_would_reach_beyond_a_device_get_no_certificate(tmp_path):
 
 
 @pytest.mark.parametrize("allowed", [False, True])
-def test_announcement_to_home_assistant_holds_nothing_up(site, publish, tmp_path, caplog, allowed):
+def test_announcement_to_home_assistant_holds_nothing_up(site, publish, tmp_path, caplog, *, allowed, wait_until):
     """Its lines of the ACL are shipped with a #: without them it is refused and logged, and messages go their way."""
     if allowed:
         acl = tmp_path / "etc" / "acl"
