@@ -6,6 +6,8 @@ INSTALL := install --quiet --disable-pip-version-check
 PIP := PYTHONWARNINGS=ignore $(BIN)/pip $(INSTALL)
 # Many tests wait for servers and processes. More than two at once would crowd a small machine.
 IN_PARALLEL := --numprocesses 2 --dist loadfile
+# Threads of torch that wait for work sleep, and leave the cores to the tests beside them.
+test test-oldest: export OMP_WAIT_POLICY := PASSIVE
 TEST_PACKAGES := espeak-ng faketime g++ mosquitto openssl pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins systemd
 
 # The oldest Python that devices have, where one is installed: edge_asd's own tests run under it too.
