@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
 
-@pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(MOSQUITTO is None, reason="the program mosquitto is not installed (apt install mosquitto)")
 def test_kills_and_broker_restarts_lose_nothing(tmp_path):
     """`edge-asd audit` finds no unexplained gap after a few of each fault, and the figures are written."""
