@@ -1,11 +1,11 @@
 # Every target sets up what it needs. PYTHON names the interpreter that .venv is made with (3.10 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
-# Silenced: setuptools warns of every editable install.
-INSTALL := install --quiet --disable-pip-version-check
+# What is never imported is never compiled. Silenced: setuptools warns of every editable install.
+INSTALL := install --quiet --disable-pip-version-check --no-compile
 PIP := PYTHONWARNINGS=ignore $(BIN)/pip $(INSTALL)
-# Many tests wait for servers and processes. More than two at once would crowd a small machine.
-IN_PARALLEL := --numprocesses 2 --dist loadfile
+# Many tests wait for servers and processes: three at once keep two cores busy, more would crowd them.
+IN_PARALLEL := --numprocesses 3 --dist loadfile
 # Threads of torch that wait for work sleep, and leave the cores to the tests beside them.
 test test-oldest: export OMP_WAIT_POLICY := PASSIVE
 TEST_PACKAGES := espeak-ng faketime g++ mosquitto openssl pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins systemd
