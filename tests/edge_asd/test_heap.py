@@ -13,7 +13,7 @@ pinned = []
 blocks = []
 for _ in range(60):
     blocks.append(bytearray(1_000_000))
-    pinned.append(bytearray(2_000))
+    pinned.append(bytearray(200_000))  # larger than any hole that the start has left
 del blocks
 if "give" in sys.argv:
     give_back()
