@@ -21,7 +21,9 @@ help: ## list the targets
 demo: .venv/.device ## two motors, healthy and then damaged, from sound to alarms on MQTT, with a report
 	$(BIN)/python -m examples.demo
 
-test: .venv/.workstation .venv/.system-test .venv/.tensorrt-kit $(if $(PYTHON_OLDEST),test-oldest) ## all fast tests; installs Mosquitto and PulseAudio where it may
+# While pip fetches torch, the tests that need none run under the oldest Python.
+test: ## all fast tests; installs Mosquitto and PulseAudio where it may
+	@$(MAKE) --no-print-directory --jobs 2 .venv/.workstation .venv/.tensorrt-kit $(if $(PYTHON_OLDEST),test-oldest)
 	$(BIN)/python -m pytest $(IN_PARALLEL)
 
 test-oldest: .venv-oldest/.device .venv/.system-test ## the device part's tests under Python 3.10

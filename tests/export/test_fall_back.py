@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import onnx
 import pytest
 
 from edge_asd.bundle import ParityFigures
 from edge_asd.errors import EdgeAsdError
 from edge_asd.score import MarginScorer
 from edge_asd.types import EngineOutputs
-from export.fall_back import LayerCost, fit_int8, layer_costs
+from export.fall_back import fit_int8
 from export.int8_report import int8_text, write_report
-from export.parity import Evaluated, evaluate
+from export.parity import Evaluated
 from export.quantize import QuantizedNetwork
-from export.runners import runner_from_onnx
-from export.trial import Budget, Fit, Trial, embedding_loss, fit_of, windows_at
+from export.trial import Budget, Fit, Trial, fit_of
 from export.windows import Windows
 
 SCORER = MarginScorer(30.0, 0.4, n_classes=3)
@@ -147,34 +145,3 @@ def test_report_names_what_is_float_and_shows_it(make_runners, tmp_path):
     assert figures["steps"][-1]["fit"]["parity"]["n_windows"] == 4
     assert "model" not in figures
     assert (tmp_path / "new" / "int8.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_each_layer_alone_is_measured_on_the_real_network(onnx_fp32, quantized, windows):
-    """With all others in float it changes less than all together; with all of them in float nothing is changed."""
-    batch = windows_at(windows, np.array([3, 0]))
-    np.testing.assert_array_equal(batch.wave[0], windows[0].wave[3])
-    reference = evaluate({"": runner_from_onnx(onnx_fp32, "fp32")}, [batch], SCORER)[""]
-    everything = evaluate({"": runner_from_onnx(quantized.draft(in_float=()), "int8")}, [batch], SCORER)[""]
-    some = {node: name for node, name in quantized.layers.items() if name in {"backbone.stem.conv", "head.restore"}}
-    quantized_alone = _Some(quantized, some)
-    costs: tuple[LayerCost, ...] = layer_costs(quantized_alone, batch, reference, SCORER)
-    assert {cost.name for cost in costs} == set(some.values())
-    for cost in costs:
-        assert 0.0 < max(cost.embedding_loss) < embedding_loss(reference, everything).max()
-    exact = runner_from_onnx(quantized.draft(in_float=list(quantized.layers)), "int8")(batch.wave, batch.log_mel)
-    expected = runner_from_onnx(onnx_fp32, "fp32")(batch.wave, batch.log_mel)
-    np.testing.assert_allclose(exact.cosine, expected.cosine, atol=1e-4)
-    assert "QuantizeLinear" not in {
-        node.op_type for node in onnx.load_from_string(quantized.draft(in_float=list(quantized.layers))).graph.node
-    }
-
-
-class _Some(QuantizedNetwork):
-    """A quantized network of which only some layers are measured, the rest of them float throughout."""
-
-    def __init__(self, network, layers) -> None:
-        self._network, self.layers = network, layers
-        self._others = [node for node in network.layers if node not in layers]
-
-    def draft(self, *, in_float):
-        return self._network.draft(in_float=[*self._others, *in_float])

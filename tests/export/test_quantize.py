@@ -14,10 +14,15 @@ from onnx import numpy_helper
 
 from edge_asd.errors import EdgeAsdError
 from edge_asd.features import log_mel_db
+from edge_asd.score import MarginScorer
 from edge_asd.types import FeatureSpec
+from export.fall_back import layer_costs
 from export.onnx_model import check_operators
+from export.parity import evaluate
+from export.quantize import QuantizedNetwork
 from export.runners import runner_from_network, runner_from_onnx
 from export.short_weights import shortest_floats
+from export.trial import embedding_loss, windows_at
 from export.windows import Windows, with_louder
 
 
@@ -129,3 +134,35 @@ def test_operator_that_not_every_engine_has_is_refused(onnx_fp32):
     model.graph.node[0].op_type = "STFT"
     with pytest.raises(EdgeAsdError, match=r"'STFT': 1.*expected opset 18"):
         check_operators(model)
+
+
+def test_each_layer_alone_is_measured_on_the_real_network(onnx_fp32, quantized, windows):
+    """With all others in float it changes less than all together; with all of them in float nothing is changed."""
+    batch = windows_at(windows, np.array([3, 0]))
+    np.testing.assert_array_equal(batch.wave[0], windows[0].wave[3])
+    scorer = MarginScorer(30.0, 0.4, n_classes=3)
+    reference = evaluate({"": runner_from_onnx(onnx_fp32, "fp32")}, [batch], scorer)[""]
+    everything = evaluate({"": runner_from_onnx(quantized.draft(in_float=()), "int8")}, [batch], scorer)[""]
+    some = {node: name for node, name in quantized.layers.items() if name in {"backbone.stem.conv", "head.restore"}}
+    quantized_alone = _Some(quantized, some)
+    costs = layer_costs(quantized_alone, batch, reference, scorer)
+    assert {cost.name for cost in costs} == set(some.values())
+    for cost in costs:
+        assert 0.0 < max(cost.embedding_loss) < embedding_loss(reference, everything).max()
+    exact = runner_from_onnx(quantized.draft(in_float=list(quantized.layers)), "int8")(batch.wave, batch.log_mel)
+    expected = runner_from_onnx(onnx_fp32, "fp32")(batch.wave, batch.log_mel)
+    np.testing.assert_allclose(exact.cosine, expected.cosine, atol=1e-4)
+    assert "QuantizeLinear" not in {
+        node.op_type for node in onnx.load_from_string(quantized.draft(in_float=list(quantized.layers))).graph.node
+    }
+
+
+class _Some(QuantizedNetwork):
+    """A quantized network of which only some layers are measured, the rest of them float throughout."""
+
+    def __init__(self, network, layers) -> None:
+        self._network, self.layers = network, layers
+        self._others = [node for node in network.layers if node not in layers]
+
+    def draft(self, *, in_float):
+        return self._network.draft(in_float=[*self._others, *in_float])
