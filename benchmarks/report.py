@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
-import platform
 import re
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,36 +13,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from train.environment import command_line, cpu_model, environment, git_state
+
 Contestants = Mapping[str, Mapping[str, float]]
 
-_ROOT = Path(__file__).resolve().parent.parent
 _RESULTS = Path(__file__).parent / "results"
-_PACKAGES = ("edge-asd", "numpy", "openvino", "onnxruntime", "torch", "paho-mqtt", "amqtt")
-
-
-def environment() -> dict[str, Any]:
-    """What the figures depend on: machine, system, versions, and the load as the benchmark ends."""
-    return {
-        "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "python": platform.python_version(),
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
-        "load_average": [round(load, 2) for load in os.getloadavg()],
-    }
-
-
-def cpu_model() -> str:
-    """The processor's or the board's name, as Linux tells it."""
-    for path, pattern in (
-        (Path("/proc/device-tree/model"), r"([^\x00]+)"),  # a Jetson says which board it is
-        (Path("/proc/cpuinfo"), r"model name\s*: (.+)"),
-    ):
-        found = re.search(pattern, path.read_text(encoding="utf-8", errors="replace")) if path.exists() else None
-        if found:
-            return found.group(1).strip()
-    return platform.machine()
 
 
 def print_table(benchmark: str, contestants: Contestants, ratios: Mapping[str, float]) -> None:
@@ -80,9 +52,7 @@ def write_report(
     path = path or report_path(benchmark)
     report = {
         "benchmark": benchmark,
-        "command": " ".join(
-            ["python", "-m", program or f"benchmarks.{benchmark}", *map(_without_folder, sys.argv[1:])]
-        ),
+        "command": command_line(program or f"benchmarks.{benchmark}"),
         "git": git_state(),
         "environment": environment(),
         **(details or {}),
@@ -103,30 +73,3 @@ def report_path(benchmark: str) -> Path:
 
 def _number(value: float) -> str:
     return f"{value:.0f}" if value == int(value) else f"{value:.3g}" if value < 10 else f"{value:.1f}"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _without_folder(argument: str) -> str:
-    """Where a file lies on this machine is nothing that a reader could use."""
-    return Path(argument).name if Path(argument).is_absolute() else argument
-
-
-def git_state() -> str | None:
-    """Commit, with `-dirty` where the checkout has changes; None outside a checkout."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607 - whichever git the user has
-            cwd=_ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return described.stdout.strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +15,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.report import write_report
 from edge_asd.errors import UsageError
 from edge_asd.score import MarginScorer
 from edge_asd.types import FloatArray
@@ -22,6 +22,7 @@ from export.parity import Evaluated
 from export.runners import Runner
 from export.trial import Trial, embedding_loss
 from export.windows import Clips, Reader, Windows
+from train.environment import command_line, environment, git_state
 
 REFERENCE = "torch-eager"
 _WARM_UP_WINDOWS = 3
@@ -121,14 +122,16 @@ def write_comparison(
         for name, figures in found.items()
     }
     ratios = {name: figures.p50_ms / found[REFERENCE].p50_ms for name, figures in found.items() if name != REFERENCE}
-    write_report(
-        program.rpartition(".")[2],
-        contestants,
-        ratios,
-        path=path,
-        details={**details, "absent": dict(absent)},
-        program=program,
-    )
+    report = {
+        "command": command_line(program),
+        "git": git_state(),
+        "environment": environment(),
+        **details,
+        "absent": dict(absent),
+        "contestants": contestants,
+        "ratios": ratios,
+    }
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def _comparison(reference: Evaluated, found: Evaluated, latency_ms: NDArray[np.float64], trial: Trial) -> Comparison:

@@ -5,12 +5,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
-import platform
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +15,7 @@ import torch
 from edge_asd.errors import EdgeAsdError, UsageError
 from train.checkpoint import CHECKPOINT_NAME
 from train.data import Recording, Split
+from train.environment import environment, git_state
 
 
 class RunSettings(Protocol):
@@ -37,9 +34,6 @@ class RunSettings(Protocol):
     def as_plain(self) -> dict[str, Any]:
         """Every setting by its name, for files."""
         ...
-
-
-_PACKAGES = ("torch", "lightning", "numpy", "soxr", "soundfile")
 
 
 _SETTINGS_NAME = "settings.json"
@@ -75,7 +69,7 @@ def write_start(
         EdgeAsdError: a file cannot be written.
     """
     write_json(run / _SETTINGS_NAME, settings.as_plain())
-    write_json(run / "environment.json", environment(settings))
+    write_json(run / "environment.json", _environment(settings))
     write_json(run / "classes.json", list(classes))
     by_file = {recording.file: recording for recording in recordings}
     with (run / "split.csv").open("w", newline="", encoding="utf-8") as file:
@@ -129,31 +123,12 @@ def write_json(path: Path, content: Any) -> None:
         ) from error
 
 
-def environment(settings: RunSettings) -> dict[str, Any]:
+def _environment(settings: RunSettings) -> dict[str, Any]:
     """What a run depends on beside its settings and data."""
     return {
-        "git": _git_state(),
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "packages": {name: version(name) for name in _PACKAGES},
-        "device": torch.cuda.get_device_name() if settings.device == "cuda" else platform.processor() or "cpu",
-        "cores": os.cpu_count(),
+        "git": git_state(),
+        **environment(),
+        "device": torch.cuda.get_device_name() if settings.device == "cuda" else "cpu",
         "torch_threads": torch.get_num_threads(),
         "seeds": {"split": settings.seed, "weights": settings.seed, "windows": settings.seed, "mixup": settings.seed},
     }
-
-
-def _git_state() -> str | None:
-    """Commit, with -dirty where files differ from it; None where this is no checkout or there is no git."""
-    try:
-        told = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607 - the user's git
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return told.stdout.strip() or None

@@ -25,7 +25,8 @@ from rich.console import Console
 
 from benchmarks.faults import daemon_faults, delivery_faults, flips, sound_faults
 from benchmarks.faults.rig import Outcome, Rig
-from benchmarks.report import git_state, report_path, write_report
+from benchmarks.report import report_path, write_report
+from train.environment import git_state
 
 Try: TypeAlias = Callable[[Path, random.Random], Outcome]
 

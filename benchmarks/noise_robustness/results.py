@@ -10,8 +10,8 @@ from typing import Any
 
 from benchmarks.noise_robustness.figures import Figures
 from benchmarks.noise_robustness.trial import Protocol
-from benchmarks.report import environment, git_state
 from edge_asd.errors import EdgeAsdError, UsageError
+from train.environment import environment, git_state
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
