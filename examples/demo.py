@@ -1,4 +1,4 @@
-"""Recordings of two motors, healthy and then damaged, in; alarms on an MQTT broker, a live table and a report out.
+"""Two recorded motors and an enrolled machine, healthy and then damaged, in; MQTT alarms, a live table, a report out.
 
 `python -m examples.demo` ends with 0 only if every damaged stretch raised its alarm and no healthy one did. It starts
 an embedded broker unless MQTT_URL names one.
@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ from edge_asd.capture.clips import read_clip
 from edge_asd.errors import EdgeAsdError, TemporaryError, UnavailableError
 from edge_asd.types import FeatureSpec
 from examples.broker import embedded_broker
+from examples.newcomer import enroll, generate, machine_from_sound
 from examples.report import HeardAlarm, MotorStory, Stretch, write_report
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -59,11 +61,16 @@ def _demo(out: Path) -> tuple[bool, Path]:
     started_s = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-asd-demo-")))
+        generated = stack.enter_context(ThreadPoolExecutor(1)).submit(generate, folder / "generated")
         url = os.environ.get("MQTT_URL") or stack.enter_context(embedded_broker())
         config = _config(url, folder)
-        subscriber = stack.enter_context(_subscriber(url, config))
+        sound = generated.result()
+        config["machines"].append(machine_from_sound(sound, speed=config["machines"][0]["source"]["speed"]))
         path = folder / "demo.yaml"
         path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        enrolment = enroll(path, sound.enrolled)
+        print(f"{enrolment.said}\n{enrolment.summary}\n", flush=True)
+        subscriber = stack.enter_context(_subscriber(url, config))
         watch = stack.enter_context(_process("edge-asd watch", "watch", "--config", str(path)))
         with _process("edge-asd run", "run", "--config", str(path)) as daemon:
             code = daemon.wait(_TIME_LIMIT_S)
@@ -80,9 +87,10 @@ def _demo(out: Path) -> tuple[bool, Path]:
             ("messages", f"{subscriber.n_messages} received, {sum(len(s.scores) for s in stories)} scores"),
             ("played", f"{config['machines'][0]['source']['speed']:g} times real time"),
             ("machine", f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"),
+            ("enrolled", enrolment.summary),
             ("took", f"{time.monotonic() - started_s:.1f} s"),
         )
-        page = write_report(out, stories, facts)
+        page = write_report(out, stories, facts, enrolled=enrolment.said)
     for story in stories:
         for stretch in story.stretches:
             good, words = story.verdict(stretch)
@@ -194,7 +202,7 @@ def _story(machine: dict[str, Any], heard: _Subscriber) -> MotorStory:
     stretches: list[Stretch] = []
     end = 0
     for clip, wave in waves:
-        damaged = "healthy" not in Path(clip).name
+        damaged = not Path(clip).name.startswith(("healthy", "normal"))
         start_s, end_s = end / _RATE_HZ, (end + wave.size) / _RATE_HZ
         if stretches and stretches[-1].damaged == damaged:
             stretches[-1] = Stretch(damaged=damaged, start_s=stretches[-1].start_s, end_s=end_s)
@@ -219,6 +227,7 @@ def _story(machine: dict[str, Any], heard: _Subscriber) -> MotorStory:
     return MotorStory(
         name=machine["name"],
         listens_to=machine["listens_to"],
+        sound="generated" if machine["listens_to"] == "enrolled" else "recorded",
         wave=np.concatenate([wave for _, wave in waves]),
         stretches=tuple(stretches),
         threshold=scores[0]["threshold"],

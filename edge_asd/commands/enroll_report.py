@@ -29,9 +29,8 @@ def show(site: Site, extension: Extension, learned: Learned, proof: Proof) -> No
           f"{facts.layer} of {facts.model}")  # fmt: skip
     for why, seconds in facts.refused_s.items():
         print(f"not learned: {seconds:.0f} s, {why}")
-    trusted = "extrapolated" if threshold.extrapolated else "held by the data"
     print(f"threshold {threshold.threshold:.2f} for {site.config.enroll.false_alarms_per_week:g} false alarms a week, "
-          f"{trusted}: {threshold.note}")  # fmt: skip
+          f"{threshold.note}")  # fmt: skip
     for row in learned.strange[:_MAX_STRANGE_TOLD]:
         begin, end = extension.memory.begin_utc_s[row], extension.memory.end_utc_s[row]
         print(f"like no other: {_time(begin)} to {_time(end)}, score {learned.scores[row]:.1f}; if that was not the "
