@@ -47,6 +47,7 @@ class _Kind:
     """Of one machine type: its healthy windows, or those with one fault."""
 
     above: list[bool] = field(default_factory=list)
+    unit_above: list[bool] = field(default_factory=list)  # whether any window of a unit was
     margins: list[float] = field(default_factory=list)  # score less threshold
     aucs: list[float] = field(default_factory=list)  # of each unit; of healthy windows none
 
@@ -54,6 +55,8 @@ class _Kind:
         figures = {
             "windows": len(self.above),
             "above_threshold": sum(self.above),
+            "units": len(self.unit_above),
+            "units_with_any_above": sum(self.unit_above),
             "margin_min": min(self.margins),
             "margin_max": max(self.margins),
         }
@@ -93,6 +96,7 @@ class _Judge:
             margins = scores[faults == fault] - calibration.threshold.threshold
             kind.margins += margins.tolist()
             kind.above += (margins >= 0.0).tolist()
+            kind.unit_above.append(bool((margins >= 0.0).any()))
             if fault != "none":
                 both = (faults == fault) | (faults == "none")
                 kind.aucs.append(float(roc_areas(scores[both], faults[both] == fault)[0][0]))
