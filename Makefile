@@ -18,7 +18,7 @@ PYTHON_OLDEST ?= $(shell for python in python3.10 $(PYENV_ROOT)/versions/3.10*/b
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
-demo: .venv/.device ## two motors, healthy and then damaged, from sound to alarms on MQTT, with a report
+demo: .venv/.device ## two motors and an enrolled machine, healthy and then damaged: alarms on MQTT, and a report
 	$(BIN)/python -m examples.demo
 
 # While pip fetches torch, the tests that need none run under the oldest Python.
