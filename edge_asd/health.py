@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from edge_asd import __version__
 from edge_asd.errors import UnavailableError
 
 BOOT_ID_PATH = Path("/proc/sys/kernel/random/boot_id")
+
+# Once: each handle is a class of its own in a circle of references, and the clock is asked with every window.
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_version = cache(metadata.version)  # an upgrade beside this process changes nothing in it
 
 _TIME_ERROR = 5
 _STA_UNSYNC = 0x0040
@@ -60,8 +65,7 @@ def read_kernel_clock() -> KernelClock:
         OSError: the kernel forbids the question (some sandboxes do).
     """
     timex = _Timex()
-    libc = ctypes.CDLL(None, use_errno=True)
-    verdict = libc.adjtimex(ctypes.byref(timex))
+    verdict = _LIBC.adjtimex(ctypes.byref(timex))
     if verdict < 0:
         raise OSError(ctypes.get_errno(), "adjtimex cannot be asked for the state of the clock")
     return KernelClock(verdict=verdict, status=timex.status, max_error_us=timex.maxerror)
@@ -94,5 +98,5 @@ def software_versions(packages: tuple[str, ...] = ("numpy", "paho-mqtt")) -> dic
     versions = {"edge-asd": __version__, "python": platform.python_version(), "linux": platform.release()}
     for package in packages:
         with suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
+            versions[package] = _version(package)
     return versions

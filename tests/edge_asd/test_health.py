@@ -1,5 +1,7 @@
 """What is known of boot, clock and software."""
 
+import gc
+
 import pytest
 
 from edge_asd.errors import UnavailableError
@@ -49,3 +51,16 @@ def test_versions_leave_out_what_is_not_installed():
     """Only the engine that is installed is listed."""
     versions = software_versions(("numpy", "no-such-package-of-ours"))
     assert set(versions) == {"edge-asd", "python", "linux", "numpy"}
+
+
+def test_asking_again_and_again_leaves_no_garbage():
+    """In circles of references, which may lie for hours in a service until the collector comes by."""
+    clock_state(), software_versions()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            clock_state(), software_versions()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
