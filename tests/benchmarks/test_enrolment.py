@@ -7,6 +7,7 @@ import pytest
 from benchmarks.enrolment import main
 
 
+@pytest.mark.slow
 def test_one_unit_is_learned_and_judged(tmp_path):
     """Healthy windows and those of each fault, labelled generated, and the time to learn one."""
     out = tmp_path / "enrolment.json"
