@@ -23,7 +23,7 @@ demo: .venv/.device ## two motors and an enrolled machine, healthy and then dama
 
 # While pip fetches torch, the tests that need none run under the oldest Python.
 test: ## all fast tests; installs Mosquitto and PulseAudio where it may
-	@$(MAKE) --no-print-directory --jobs 2 .venv/.workstation .venv/.tensorrt-kit $(if $(PYTHON_OLDEST),test-oldest)
+	@$(MAKE) --no-print-directory --jobs 2 .venv/.workstation .venv/.system-test .venv/.tensorrt-kit $(if $(PYTHON_OLDEST),test-oldest)
 	$(BIN)/python -m pytest $(IN_PARALLEL)
 
 test-oldest: .venv-oldest/.device .venv/.system-test ## the device part's tests under Python 3.10

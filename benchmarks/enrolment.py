@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.progress import track
 
 from benchmarks.report import print_table, write_report
@@ -46,19 +47,18 @@ _N_JUDGED = 3  # of each kind
 class _Kind:
     """Of one machine type: its healthy windows, or those with one fault."""
 
-    above: list[bool] = field(default_factory=list)
-    unit_above: list[bool] = field(default_factory=list)  # whether any window of a unit was
-    margins: list[float] = field(default_factory=list)  # score less threshold
+    margins: list[NDArray[np.float64]] = field(default_factory=list)  # of each unit's windows: score less threshold
     aucs: list[float] = field(default_factory=list)  # of each unit; of healthy windows none
 
     def figures(self) -> dict[str, float]:
+        margins = np.concatenate(self.margins)
         figures = {
-            "windows": len(self.above),
-            "above_threshold": sum(self.above),
-            "units": len(self.unit_above),
-            "units_with_any_above": sum(self.unit_above),
-            "margin_min": min(self.margins),
-            "margin_max": max(self.margins),
+            "windows": len(margins),
+            "above_threshold": int((margins >= 0.0).sum()),
+            "units": len(self.margins),
+            "units_with_any_above": sum(bool((unit >= 0.0).any()) for unit in self.margins),
+            "margin_min": float(margins.min()),
+            "margin_max": float(margins.max()),
         }
         return figures | ({"auc_mean": float(np.mean(self.aucs))} if self.aucs else {})
 
@@ -93,10 +93,7 @@ class _Judge:
         faults = np.array([fault for fault, _ in judged])
         for fault in dict.fromkeys(faults.tolist()):
             kind = self.kinds[f"{machine_type} {'healthy' if fault == 'none' else fault}"]
-            margins = scores[faults == fault] - calibration.threshold.threshold
-            kind.margins += margins.tolist()
-            kind.above += (margins >= 0.0).tolist()
-            kind.unit_above.append(bool((margins >= 0.0).any()))
+            kind.margins.append(scores[faults == fault] - calibration.threshold.threshold)
             if fault != "none":
                 both = (faults == fault) | (faults == "none")
                 kind.aucs.append(float(roc_areas(scores[both], faults[both] == fault)[0][0]))

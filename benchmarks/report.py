@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from train.environment import command_line, cpu_model, environment, git_state
+from train.environment import cpu_model, write_figures
 
 Contestants = Mapping[str, Mapping[str, float]]
 
@@ -50,18 +49,8 @@ def write_report(
     benchmarks.<benchmark>.
     """
     path = path or report_path(benchmark)
-    report = {
-        "benchmark": benchmark,
-        "command": command_line(program or f"benchmarks.{benchmark}"),
-        "git": git_state(),
-        "environment": environment(),
-        **(details or {}),
-        "contestants": contestants,
-        "ratios": ratios,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    Console(stderr=True).print(f"written to {path}", highlight=False, soft_wrap=True)
+    figures = {"benchmark": benchmark, **(details or {}), "contestants": contestants, "ratios": ratios}
+    write_figures(path, program or f"benchmarks.{benchmark}", figures)
     return path
 
 

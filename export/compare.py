@@ -51,15 +51,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             read = partial(read_windows, options.clips, classes=checkpoint.classes, spec=checkpoint.feature_spec)
             trial = labelled_trial(clips, read)
             found = compare(runners, trial, scorer_of(bundle))
+        title = (
+            f"{bundle.manifest.name} {bundle.manifest.version} on {len(trial.class_names)} clips that it did not learn"
+        )
+        print_comparison(title, found, Console(width=None if sys.stdout.isatty() else 160))
+        for name, reason in absent.items():
+            console.print(f"not here: {name}: {reason}", highlight=False, markup=False, soft_wrap=True)
+        if options.json:
+            write_comparison(
+                options.json, "export.compare", found, absent=absent, details=facts(bundle, trial.n_pairs())
+            )
     except EdgeAsdError as error:
         console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code
-    title = f"{bundle.manifest.name} {bundle.manifest.version} on {len(trial.class_names)} clips that it did not learn"
-    print_comparison(title, found, Console(width=None if sys.stdout.isatty() else 160))
-    for name, reason in absent.items():
-        console.print(f"not here: {name}: {reason}", highlight=False, markup=False, soft_wrap=True)
-    if options.json:
-        write_comparison(options.json, "export.compare", found, absent=absent, details=facts(bundle, trial.n_pairs()))
     return 0
 
 

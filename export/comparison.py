@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from export.parity import Evaluated
 from export.runners import Runner
 from export.trial import Trial, embedding_loss
 from export.windows import Clips, Reader, Windows
-from train.environment import command_line, environment, git_state
+from train.environment import write_figures
 
 REFERENCE = "torch-eager"
 _WARM_UP_WINDOWS = 3
@@ -116,22 +115,17 @@ def print_comparison(title: str, found: Mapping[str, Comparison], console: Conso
 def write_comparison(
     path: Path, program: str, found: Mapping[str, Comparison], *, absent: Mapping[str, str], details: Mapping[str, Any]
 ) -> None:
-    """Write all figures as JSON, with the environment, and the reasons of those that could not take part."""
+    """Write all figures as JSON, with the environment, and the reasons of those that could not take part.
+
+    Raises:
+        EdgeAsdError: the file cannot be written.
+    """
     contestants = {
         name: {metric: value for metric, value in asdict(figures).items() if value is not None}
         for name, figures in found.items()
     }
     ratios = {name: figures.p50_ms / found[REFERENCE].p50_ms for name, figures in found.items() if name != REFERENCE}
-    report = {
-        "command": command_line(program),
-        "git": git_state(),
-        "environment": environment(),
-        **details,
-        "absent": dict(absent),
-        "contestants": contestants,
-        "ratios": ratios,
-    }
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_figures(path, program, {**details, "absent": dict(absent), "contestants": contestants, "ratios": ratios})
 
 
 def _comparison(reference: Evaluated, found: Evaluated, latency_ms: NDArray[np.float64], trial: Trial) -> Comparison:

@@ -1,15 +1,21 @@
-"""What figures depend on beside settings and data: machine, system, versions, commit."""
+"""Figures in, a JSON file out that says what they depend on beside settings and data: machine, versions, commit."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+
+from edge_asd.errors import EdgeAsdError
 
 _PACKAGES = (
     "edge-asd",
@@ -67,10 +73,24 @@ def git_state() -> str | None:
     return described.stdout.strip() or None
 
 
-def command_line(module: str) -> str:
-    """`python -m MODULE` with this process's arguments; where a file lies on this machine is no reader's business."""
-    names = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
-    return " ".join(["python", "-m", module, *names])
+def write_figures(path: Path, module: str, figures: Mapping[str, Any]) -> None:
+    """Write figures of `python -m MODULE` as JSON, with the command, the commit and the environment; say where.
+
+    Raises:
+        EdgeAsdError: the file cannot be written.
+    """
+    # Where a file lies on this machine is nothing that a reader could use.
+    arguments = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    command = " ".join(["python", "-m", module, *arguments])
+    content = {"command": command, "git": git_state(), "environment": environment(), **figures}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise EdgeAsdError(
+            f"{path}: cannot be written: {error.strerror}; free the disk or name another file"
+        ) from error
+    Console(stderr=True).print(f"written to {path}", highlight=False, soft_wrap=True)
 
 
 def _version(package: str) -> str | None:

@@ -28,8 +28,8 @@ _END = struct.Struct("<4sHHHHIIH")
 _END_SIGNATURE = b"PK\x05\x06"
 _ZIP64_LOCATOR = b"PK\x06\x07"
 _ZIP64_LOCATOR_BYTES = 20
-# What zipfile raises for malformed archives; NotImplementedError and "encrypted" are RuntimeErrors.
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, OSError, ValueError, OverflowError)
+UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, OSError, ValueError, OverflowError)
+"""What zipfile raises for malformed archives; NotImplementedError and "encrypted" are RuntimeErrors."""
 
 
 class Archive:
@@ -93,7 +93,7 @@ class Archive:
     def _readable(self) -> Iterator[None]:
         try:
             yield
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise BundleError(
                 f"{self._where}: the archive cannot be read ({error}); expected the zip that the exporter wrote; "
                 "copy the bundle again or export it again"

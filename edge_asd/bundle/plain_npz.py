@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_asd.bundle.archive import UNREADABLE
 from edge_asd.errors import BundleError
 
 Layout: TypeAlias = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
@@ -54,7 +55,7 @@ def arrays_from_npz(data: bytes, layout: Layout, *, where: str) -> dict[str, NDA
                 name: _array(archive.read(f"{name}.npy"), shape=shape, dtype=dtype, where=f"{where}: {name}")
                 for name, (shape, dtype) in layout.items()
             }
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise BundleError(
             f"{where}: cannot be read ({error}); expected an npz of plain arrays; export it again"
         ) from error

@@ -3,7 +3,8 @@
 import json
 import sys
 
-from benchmarks.report import environment, print_table, write_report
+from benchmarks.report import print_table, write_report
+from train.environment import environment
 
 CONTESTANTS = {"one": {"p50_ms": 10.0, "n": 400.0}, "two": {"p50_ms": 2.5, "n": 400.0, "peak_rss_mb": 123.4}}
 

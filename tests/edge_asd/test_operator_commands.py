@@ -141,7 +141,9 @@ def test_stale_command_is_refused(late_s, why):
 
 def test_age_is_not_judged_by_a_wrong_clock():
     """A device whose clock is not synchronised can be muted all the same."""
-    CommandGate().admit(received(), utc_s=0.0, clock_synced=False)
+    gate = CommandGate()
+    gate.admit(received(), utc_s=0.0, clock_synced=False)
+    assert gate.record is not None
 
 
 def test_retained_command_is_refused():
@@ -166,7 +168,11 @@ def test_no_more_commands_are_remembered_than_needed():
 @given(record=st.binary(max_size=100))
 def test_record_that_is_damaged_is_none(record):
     """Whatever the disk made of it, commands can come."""
-    CommandGate(record).admit(received(), utc_s=NOW_S, clock_synced=True)
+    gate = CommandGate(record)
+    gate.admit(received(), utc_s=NOW_S, clock_synced=True)
+    fresh = CommandGate()
+    fresh.admit(received(), utc_s=NOW_S, clock_synced=True)
+    assert gate.record == fresh.record
 
 
 def test_commands_are_handed_over_in_order(inbox):
