@@ -1,4 +1,4 @@
-"""A data folder and settings in, a run folder with the best checkpoint and all that led to it out."""
+"""A data folder and settings in, a run folder with the checkpoint and all that led to it out."""
 
 from __future__ import annotations
 

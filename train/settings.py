@@ -14,6 +14,7 @@ Device = Literal["cpu", "cuda"]
 Precision = Literal["32-true", "bf16-mixed"]
 Model = Literal["margin", "mobilenetv2", "ae", "idnn"]
 Loss = Literal["os-scl", "noisy-arcmix", "arcface", "supcon"]
+Keep = Literal["lowest-loss", "last"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,10 @@ class TrainingSettings:
     """Share that every averaged weight loses a step; 2e-6 in the public code, which its paper does not mention."""
     validate_every: int = 1
     """Epochs between two validations."""
+    keep: Keep = "lowest-loss"
+    """The weights of the validation with the lowest loss (the paper's), or those that the run ends with. A network that
+    grows sure of itself can lose on clips of recordings that it has not heard while it still learns to tell them apart:
+    of a short training through loud noise the lowest loss may be that of the first epoch."""
     validation_share: float = 0.05
     held_out_share: float = 0.1
     start_from: str | None = None
@@ -127,18 +132,16 @@ class TrainingSettings:
             if value is not None and value < lowest:
                 option = "--" + name.replace("_", "-")
                 raise UsageError(f"{option} is {value}; expected {lowest} or more")
+        self._check_averaging()
+        if self.keep == "last" and self.all_epochs % self.validation_interval:
+            raise UsageError(
+                f"--validate-every is {self.validate_every}; expected a divisor of the {self.all_epochs} epochs with "
+                "--keep last: weights are kept where they are validated"
+            )
         for name in ("validation_share", "held_out_share"):
             if not 0.0 < getattr(self, name) < 0.5:
                 option = "--" + name.replace("_", "-")
                 raise UsageError(f"{option} is {getattr(self, name)}; expected above 0 and below 0.5")
-        if self.ema_decay is not None and not 0.0 <= self.ema_decay < 1.0:
-            raise UsageError(f"--ema-decay is {self.ema_decay}; expected 0 or more and below 1")
-        if not 0.0 <= self.ema_extra_decay < 0.01:
-            raise UsageError(f"--ema-extra-decay is {self.ema_extra_decay}; expected 0 or more and below 0.01")
-        if self.ema_extra_decay and self.ema_decay == 0.0:
-            raise UsageError(
-                "--ema-extra-decay is given and --ema-decay is 0, so there is no average; give both or none"
-            )
         if not 0.0 <= self.margin < math.pi:
             raise UsageError(f"--margin is {self.margin}; expected 0 or more and below pi")
         if self.final_learning_rate < 0.0:
@@ -147,6 +150,16 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and not value > 0.0:
                 raise UsageError(f"--{name.replace('_', '-')} is {value}; expected above 0")
+
+    def _check_averaging(self) -> None:
+        if self.ema_decay is not None and not 0.0 <= self.ema_decay < 1.0:
+            raise UsageError(f"--ema-decay is {self.ema_decay}; expected 0 or more and below 1")
+        if not 0.0 <= self.ema_extra_decay < 0.01:
+            raise UsageError(f"--ema-extra-decay is {self.ema_extra_decay}; expected 0 or more and below 0.01")
+        if self.ema_extra_decay and self.ema_decay == 0.0:
+            raise UsageError(
+                "--ema-extra-decay is given and --ema-decay is 0, so there is no average; give both or none"
+            )
 
     def network_spec(self, n_classes: int) -> NetworkSpec:
         """The network for so many classes."""
@@ -158,6 +171,11 @@ class TrainingSettings:
             margin=self.margin,
             scale=self.scale,
         )
+
+    @property
+    def validation_interval(self) -> int:
+        """Epochs between two validations, of which every run has one with `loss` at least."""
+        return min(self.validate_every, self.epochs)
 
     @property
     def all_epochs(self) -> int:

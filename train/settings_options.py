@@ -10,7 +10,7 @@ from typing import Any, get_args
 from edge_asd.errors import UsageError
 from train.network import BRANCHES, HEAD_ACTIVATIONS, Branch
 from train.presets import PRESETS, preset_settings
-from train.settings import MARGIN_ONLY, AugmentSettings, Device, Loss, Precision, TrainingSettings
+from train.settings import MARGIN_ONLY, AugmentSettings, Device, Keep, Loss, Precision, TrainingSettings
 
 _HEAD_REDUCTIONS = (None, 128, 64, 32, 16, 8, 4)
 """Those that the paper compares."""
@@ -32,7 +32,7 @@ _RUN_HELP = {
     "supcon_temperature": "of the contrastive loss",
     "ema_decay": "of the averaged weights; auto is 1 - 10 / steps, at most 0.9999 (the paper's); 0 averages nothing",
     "ema_extra_decay": "share that averaged weights lose a step; 2e-6 in the public code of OS-SCL",
-    "validation_share": "of each class's groups, at least one: the validation loss decides the checkpoint kept",
+    "validation_share": "of each class's groups, at least one",
     "held_out_share": "of each class's groups, at least one, where the data states no test",
     "validate_every": "epochs between two validations",
     "limit": "at most this many healthy recording groups a class, for a quick try",
@@ -118,6 +118,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="compile the network, which takes a minute or two (default: where the run is long enough)",
         **given,
+    )
+    run.add_argument(
+        "--keep", choices=get_args(Keep), help=f"validated weights that are kept (default: {paper.keep})", **given
     )
     run.add_argument(
         "--start-from", metavar="RUN", help="go on from the weights of an earlier run of the same split", **given

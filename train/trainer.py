@@ -1,4 +1,4 @@
-"""What a run begins with, and the state that it goes on from, in; its best checkpoint and its logs in a folder out."""
+"""What a run begins with, and the state that it goes on from, in; its checkpoint and its logs in a folder out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from train.acceleration import make_ready
 from train.averaging import averaging
 from train.beginning import Beginning
 from train.checkpoint import CHECKPOINT_NAME
-from train.keep_best import KeepBest
+from train.keep_checkpoint import KeepCheckpoint
 from train.keep_state import STATE_NAME, KeepState, State, WholeFiles
 from train.processes import Processes
 from train.progress import Progress
@@ -53,14 +53,14 @@ def train_network(
         max_epochs=settings.all_epochs,
         callbacks=[
             *([Progress(console)] if beginning.processes.rank == 0 else []),
-            KeepBest(run / CHECKPOINT_NAME, beginning.names, beginning.split, settings),
+            KeepCheckpoint(run / CHECKPOINT_NAME, beginning.names, beginning.split, settings),
             *averaging(settings, len(beginning.training)),
             KeepState(run / STATE_NAME, beginning.draws, identity, every_s=save_every_s),
         ],
         logger=open_logs(run, state),
         log_every_n_steps=1,
         num_sanity_val_steps=0,
-        check_val_every_n_epoch=min(settings.validate_every, settings.epochs),  # at least once, to keep a checkpoint
+        check_val_every_n_epoch=settings.validation_interval,
         plugins=[WholeFiles()],
         **quiet_trainer(settings, beginning.processes),
     )

@@ -87,6 +87,7 @@ def settings_for(preset: str, protocol: Protocol, compute: Compute, seed: int) -
         settings,
         epochs=_EPOCHS,
         windows_per_epoch=-(-protocol.windows // _EPOCHS),
+        keep=protocol.keep,
         seed=seed,
         device=compute.device,
         precision=compute.precision if settings.model == "margin" else "32-true",

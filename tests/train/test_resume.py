@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from edge_asd.errors import EdgeAsdError, UsageError
-from train import fit, keep_best
+from train import fit, keep_checkpoint
 from train.checkpoint import load_checkpoint
 from train.keep_state import STATE_NAME
 from train.presets import preset_settings
@@ -141,7 +141,21 @@ def test_state_knows_the_checkpoint_to_beat(whole, cut_off):
     """The lowest validation loss so far, that of the first epoch."""
     with (whole / "metrics.csv").open(newline="") as file:
         losses = [float(row["validation_loss"]) for row in csv.DictReader(file) if row["validation_loss"]]
-    assert torch.load(cut_off / STATE_NAME, weights_only=True)["callbacks"]["KeepBest"] == {"best_loss": losses[0]}
+    assert torch.load(cut_off / STATE_NAME, weights_only=True)["callbacks"]["KeepCheckpoint"] == {
+        "lowest_loss": losses[0]
+    }
+
+
+def test_last_weights_are_kept_if_asked_for(module_tones, tmp_path, whole):
+    """Whatever their validation loss is; else those of the lowest, also where the run was cut off between them."""
+    run_fit(module_tones, tmp_path / "run", dataclasses.replace(SETTINGS, keep="last"))
+    for run, wanted in ((tmp_path / "run", -1), (whole, 0)):
+        with (run / "metrics.csv").open(newline="") as file:
+            losses = [float(row["validation_loss"]) for row in csv.DictReader(file) if row["validation_loss"]]
+        assert losses[0] < losses[-1]
+        metrics = load_checkpoint(run).metrics
+        assert metrics["epoch"] == range(len(losses))[wanted]
+        assert metrics["validation_loss"] == pytest.approx(losses[wanted])
 
 
 def test_ended_run_is_left_as_it_is(module_tones, whole):
@@ -195,7 +209,7 @@ def small_files():
 def test_full_disk_ends_the_run_with_its_last_checkpoint_whole(module_tones, tmp_path, monkeypatch, small_files, whole):
     """It says so, leaves no half file, and goes on once there is room."""
     run = tmp_path / "run"
-    save = keep_best.save_checkpoint
+    save = keep_checkpoint.save_checkpoint
 
     def fill_the_disk_after_one(path, checkpoint):
         save(path, checkpoint)
@@ -203,7 +217,7 @@ def test_full_disk_ends_the_run_with_its_last_checkpoint_whole(module_tones, tmp
 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with monkeypatch.context() as patched:
-        patched.setattr(keep_best, "save_checkpoint", fill_the_disk_after_one)
+        patched.setattr(keep_checkpoint, "save_checkpoint", fill_the_disk_after_one)
         with pytest.raises(EdgeAsdError, match=r"state\.pt: cannot be written: File too large.*; free the disk"):
             run_fit(module_tones, run, save_every_s=0.0)
     assert load_checkpoint(run).metrics["epoch"] == 0

@@ -1,4 +1,4 @@
-"""Validation losses in, the checkpoint of the lowest one out."""
+"""Validation losses in, the checkpoint that the settings say out: of the lowest loss, or the last."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from train.module import TrainingModule
 from train.settings import TrainingSettings
 
 
-class KeepBest(lightning.Callback):
-    """Writes the checkpoint whenever the validation loss of the EMA weights is the lowest so far.
+class KeepCheckpoint(lightning.Callback):
+    """Writes the checkpoint with the EMA weights, after each validation or whenever its loss is the lowest so far.
 
     It must stand ahead of the averaging callback, which takes the EMA weights away at the same hook.
     """
@@ -26,15 +26,15 @@ class KeepBest(lightning.Callback):
         self._classes = classes
         self._split = split
         self._settings = settings
-        self.best_loss = math.inf
+        self.lowest_loss = math.inf
 
     def state_dict(self) -> dict[str, Any]:
         """For a run that goes on: the checkpoint that is there may be better than those to come."""
-        return {"best_loss": self.best_loss}
+        return {"lowest_loss": self.lowest_loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
-        self.best_loss = state_dict["best_loss"]
+        self.lowest_loss = state_dict["lowest_loss"]
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Compare and write; losses of the first of two stages are of another kind and count for nothing."""
@@ -47,14 +47,14 @@ class KeepBest(lightning.Callback):
                 f"validation loss is {loss} in epoch {trainer.current_epoch}; expected a finite number; "
                 "try a lower --learning-rate or --precision 32-true"
             )
-        if loss >= self.best_loss:
+        if self._settings.keep == "lowest-loss" and loss >= self.lowest_loss:
             return
-        self.best_loss = loss
+        self.lowest_loss = min(loss, self.lowest_loss)
         if trainer.is_global_zero:
-            self._save(trainer, pl_module)
+            self._save(trainer, pl_module, loss)
         trainer.strategy.barrier()
 
-    def _save(self, trainer: lightning.Trainer, module: TrainingModule) -> None:
+    def _save(self, trainer: lightning.Trainer, module: TrainingModule, loss: float) -> None:
         save_checkpoint(
             self._path,
             Checkpoint(
@@ -62,7 +62,7 @@ class KeepBest(lightning.Callback):
                 spec=module.network.spec,
                 classes=self._classes,
                 training=self._settings.as_plain(),
-                metrics={"validation_loss": self.best_loss, "epoch": float(trainer.current_epoch)},
+                metrics={"validation_loss": loss, "epoch": float(trainer.current_epoch)},
                 split=self._split,
             ),
         )
