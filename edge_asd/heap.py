@@ -5,20 +5,25 @@ from __future__ import annotations
 import ctypes
 import gc
 
+_M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 """Source: malloc.h of glibc."""
 
+_MMAP_THRESHOLD_BYTES = 128 * 1024  # glibc's own at the start
 _MAX_ARENAS = 2
 
 
 def keep_small() -> None:
-    """Have all threads share two arenas: otherwise each thread's grows to the most that it ever took at once.
+    """Keep threads to two arenas, and large arrays out of them.
 
-    Call it ahead of starting threads.
+    Otherwise each thread's arena grows to the most that it ever took at once; and glibc, once an array of some size was
+    freed, takes the next ones from an arena, which grows by megabytes, for good, whenever small objects have come to
+    lie between them. Call it ahead of starting threads.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, _MAX_ARENAS)
+        mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
 
 
 def give_back() -> None:

@@ -13,8 +13,9 @@ import types
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Literal, TextIO, TypeAlias
+
+from edge_asd.utc import iso_utc
 
 HOLD_S = 300.0
 """How long repeats of one warning or error are held back."""
@@ -134,9 +135,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
-        at = datetime.fromtimestamp(record.created, tz=timezone.utc).isoformat(timespec="milliseconds")
         entry: dict[str, object] = {
-            "time_utc": at.replace("+00:00", "Z"),
+            "time_utc": iso_utc(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "thread": record.threadName,

@@ -7,11 +7,11 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from typing import Literal
 
 from edge_asd.errors import ConfigError
 from edge_asd.types import AlarmEvent, CommandAnswer, Leaf, MachineState, OutgoingMessage, SpooledMessage
+from edge_asd.utc import iso_utc
 
 SCHEMA = 1
 ROOT = "edge_asd"
@@ -189,7 +189,7 @@ class Messages:
         """One step of an alarm; its `id` is the alarm's from `new` to `end`."""
         payload = {
             "event": event.kind,
-            "began_utc": _iso_utc(event.began_utc_s),
+            "began_utc": iso_utc(event.began_utc_s),
             "duration_s": round(event.duration_s, 3),
             "score": round(event.score, 6),
             "peak_score": round(event.peak_score, 6),
@@ -241,7 +241,7 @@ class Messages:
             "schema": SCHEMA,
             "id": message_id or str(uuid.uuid4()),
             "boot_id": self._boot_id,
-            "time_utc": _iso_utc(at.utc_s),
+            "time_utc": iso_utc(at.utc_s),
             "time_monotonic_s": round(at.monotonic_s, 3),
             "clock_synced": at.clock_synced,
             "model": self._model,
@@ -262,9 +262,4 @@ def _answer(answer: CommandAnswer | None) -> dict[str, object] | None:
 
 
 def _iso_utc_or_none(utc_s: float | None) -> str | None:
-    return None if utc_s is None else _iso_utc(utc_s)
-
-
-def _iso_utc(utc_s: float) -> str:
-    moment = datetime.fromtimestamp(utc_s, tz=timezone.utc)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if utc_s is None else iso_utc(utc_s)

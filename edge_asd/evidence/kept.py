@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from datetime import datetime, timezone
 from typing import Annotated, Literal, TypeAlias
 
 import soundfile
@@ -14,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from edge_asd.evidence.picture import picture_png
 from edge_asd.evidence.recorder import Take
 from edge_asd.types import FloatArray
+from edge_asd.utc import iso_utc
 
 LogMel: TypeAlias = Callable[[FloatArray], FloatArray]
 """The spectrogram (n_mels, n_frames) in dB of sound (n,)."""
@@ -90,8 +90,8 @@ def describe(take: Take, *, model: dict[str, str]) -> Kept:
         id=take.event.alarm_id,
         machine=take.machine,
         model=model,
-        began_utc=_iso_utc(take.event.began_utc_s),
-        begin_utc=_iso_utc(take.begin_utc_s),
+        began_utc=iso_utc(take.event.began_utc_s),
+        begin_utc=iso_utc(take.begin_utc_s),
         length_s=round(len(take.samples) / take.sample_rate_hz, 3),
         alarm_at_s=round(take.alarm_at_s, 3),
         whole=take.whole,
@@ -116,7 +116,3 @@ def files_of(take: Take, kept: Kept, log_mel: LogMel) -> dict[str, bytes]:
     )
     contents = (sound.getvalue(), picture, _ADAPTER.dump_json(kept, indent=1))
     return dict(zip(SUFFIXES, contents, strict=True))
-
-
-def _iso_utc(utc_s: float) -> str:
-    return datetime.fromtimestamp(utc_s, tz=timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

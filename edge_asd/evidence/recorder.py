@@ -15,8 +15,6 @@ _LATE_S = 11.0
 _MAX_OPEN = 4
 """Alarms of one machine whose sound is still to come; a further one is kept with the sound so far."""
 
-_MAX_SCORES = 1_024
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Take:
@@ -65,7 +63,7 @@ class Recorder:
         self._begin = 0  # of the oldest sample that is still there
         self._end_monotonic_s = self._end_utc_s = 0.0
         self._gaps: deque[tuple[int, int]] = deque()  # (position, samples)
-        self._scores: deque[tuple[float, float]] = deque(maxlen=_MAX_SCORES)  # (end_monotonic_s, score)
+        self._scores: deque[tuple[float, float]] = deque()  # (end_monotonic_s, score)
         self._open: list[_Open] = []
 
     def hear(self, block: Block) -> list[Take]:
@@ -83,8 +81,10 @@ class Recorder:
         return [self._take(each, whole=True) for each in whole]
 
     def note(self, score: float, end_monotonic_s: float) -> None:
-        """Remember the score of the window that ended then."""
+        """Remember the score of the window that ended then, for as long as its sound."""
         self._scores.append((end_monotonic_s, score))
+        while self._scores[0][0] < end_monotonic_s - len(self._ring) / self._rate_hz:
+            self._scores.popleft()
 
     def begin(self, event: AlarmEvent, raised_monotonic_s: float) -> list[Take]:
         """Take what there is so far of an alarm that was raised then; the whole follows from `hear` or `end`."""

@@ -6,8 +6,10 @@ import sys
 PROGRAM = """
 import re, sys
 from pathlib import Path
-from edge_asd.heap import give_back
+from edge_asd.heap import give_back, keep_small
 
+if "keep" in sys.argv:
+    keep_small()
 del (huge := [bytearray(30_000_000)])[:]  # from now on glibc takes what is smaller for worth keeping
 pinned = []
 blocks = []
@@ -30,3 +32,8 @@ def resident_mb(*how):
 def test_freed_memory_goes_back_to_the_system():
     """Large blocks among small ones that stay: by themselves 60 MB would stay with the process."""
     assert resident_mb("give") < resident_mb() - 40.0
+
+
+def test_large_blocks_are_no_part_of_the_heap():
+    """They go back to the system whatever small ones lie between them."""
+    assert resident_mb("keep") < resident_mb() - 40.0
