@@ -11,7 +11,7 @@ import torch
 
 from train.models import AnyNetwork
 from train.network import Network
-from train.settings import Device, TrainingSettings
+from train.settings import Device, Precision, TrainingSettings
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
@@ -31,18 +31,33 @@ def settle(settings: TrainingSettings, *, n_windows: int, n_processes: int) -> T
     is_margin = settings.model == "margin"
     precision, compiled = settings.precision, settings.compile
     if precision is None:
-        precision = "bf16-mixed" if is_margin and _multiplies_bfloat16(settings.device) else "32-true"
+        precision = precision_that_pays(settings.device) if is_margin else "32-true"
     if compiled is None:
-        compiled = is_margin and n_processes == 1 and n_windows >= _COMPILED_FROM_WINDOWS and _can_compile()
+        compiled = is_margin and n_processes == 1 and compiling_pays(n_windows)
     return dataclasses.replace(settings, precision=precision, compile=compiled)
+
+
+def precision_that_pays(device: Device) -> Precision:
+    """bfloat16 for what may be rounded, on a device that multiplies in it."""
+    return "bf16-mixed" if _multiplies_bfloat16(device) else "32-true"
+
+
+def compiling_pays(n_windows: int) -> bool:
+    """Whether a run of so many windows makes up for it, and there is a compiler."""
+    return n_windows >= _COMPILED_FROM_WINDOWS and any(shutil.which(compiler) for compiler in ("g++", "clang++"))
 
 
 def make_ready(network: AnyNetwork, settings: TrainingSettings) -> None:
     """Lay the network's weights out as its precision wants them, and have it compiled where wanted."""
-    if isinstance(network, Network) and settings.precision == "bf16-mixed":
-        network.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch forgets this one
+    lay_out(network, settings.precision)
     if settings.compile:
         network.compile()
+
+
+def lay_out(network: AnyNetwork, precision: Precision | None) -> None:
+    """Put the channels of a backbone last, which bfloat16 convolutions want."""
+    if isinstance(network, Network) and precision == "bf16-mixed":
+        network.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch forgets this one
 
 
 def _multiplies_bfloat16(device: Device) -> bool:
@@ -52,7 +67,3 @@ def _multiplies_bfloat16(device: Device) -> bool:
         return False
     flags = re.findall(r"^(?:flags|Features)\s*:(.*)$", _CPU_INFO.read_text(encoding="utf-8"), re.MULTILINE)
     return bool(flags) and all(any(flag in line.split() for flag in _BFLOAT16_FLAGS) for line in flags)
-
-
-def _can_compile() -> bool:
-    return any(shutil.which(compiler) for compiler in ("g++", "clang++"))

@@ -47,7 +47,9 @@ _AUGMENT_HELP = {
 }
 
 
-def _or_none(word: str, kind: Callable[[str], Any]) -> Callable[[str], Any]:
+def none_if(word: str, kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A type for argparse: None where the word is given, else what `kind` makes of the text."""
+
     def parse(text: str) -> Any:
         return None if text == word else kind(text)
 
@@ -68,8 +70,8 @@ _KINDS: dict[str, Callable[[str], Any]] = {
         ("epochs", "contrastive_epochs", "windows_per_epoch", "batch_size", "validate_every", "limit", "seed"), int
     ),
     "join_pieces": int,
-    "mixup_alpha": _or_none("none", float),
-    "ema_decay": _or_none("auto", float),
+    "mixup_alpha": none_if("none", float),
+    "ema_decay": none_if("auto", float),
 }
 
 
@@ -93,7 +95,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
     network.add_argument(
         "--head-reduction",
-        type=_or_none("none", int),
+        type=none_if("none", int),
         choices=_HEAD_REDUCTIONS,
         metavar="R",
         help="width of the feature perturbation head: none, 128, 64, 32, 16, 8 or 4 (default: 64)",
@@ -107,7 +109,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--device", choices=get_args(Device), help="where to train (default: cpu)", **given)
     run.add_argument(
         "--precision",
-        type=_or_none("auto", str),
+        type=none_if("auto", str),
         choices=(None, *get_args(Precision)),
         metavar="P",
         help=f"auto, {' or '.join(get_args(Precision))} (default: auto, bf16-mixed where the device multiplies in it)",

@@ -79,7 +79,7 @@ def measure(options: argparse.Namespace, quick_folder: Path, console: Console) -
     )
     results = Results(path, facts, protocol)
     compute = Compute(device=options.device, precision=options.precision, compile=options.compile)
-    digest = hashlib.sha256(json.dumps([facts, dataclasses.asdict(protocol)]).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps([facts, protocol.of_networks()]).encode()).hexdigest()[:12]
     for seed in options.seeds or ([0] if options.quick else [0, 1, 2]):
         absent = [method for method in methods if not results.has(method, seed)]
         if not absent:

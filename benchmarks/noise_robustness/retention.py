@@ -40,10 +40,11 @@ def frozen(trial: Trial, compute: Compute, *, base: str) -> Fitted:
 
 
 def fine_tuned(trial: Trial, compute: Compute, *, base: str, changes: Mapping[str, Any]) -> Fitted:
-    """The encoder after train.retain, for as many windows as train.fit drew; its time is that of both trainings."""
+    """The encoder after train.retain, for the protocol's windows; its time is that of both trainings."""
     start = trained(trial, base, settings_for(base, trial.protocol, compute, trial.seed))
     settings = _settings(trial, compute, start, changes)
-    run = trial.work / "-".join([base, *(f"{name}-{value}" for name, value in changes.items()), "fine-tuned"])
+    name = [base, *(f"{name}-{value}" for name, value in changes.items()), "fine-tuned", str(settings.steps)]
+    run = trial.work / "-".join(name)
     machines, noise = write_corpus(trial)
     finished(run, lambda: retain(machines, noise, run, settings, Console(quiet=True), resume=True))
     checkpoint = load_checkpoint(run)
@@ -63,7 +64,7 @@ def _settings(trial: Trial, compute: Compute, start: Path, changes: Mapping[str,
     protocol = trial.protocol
     n_noise = sum(len(clips) for clips in trial.sides.train_noise.values())
     batch_size = min(protocol.batch_size, max(2, int(_MOST_OF_THE_NOISE * n_noise)))
-    steps = -(-protocol.windows // batch_size)
+    steps = -(-protocol.fine_tuning_windows // batch_size)
     return RetainSettings(
         start_from=str(start),
         steps=steps,
@@ -75,6 +76,7 @@ def _settings(trial: Trial, compute: Compute, start: Path, changes: Mapping[str,
         seed=trial.seed,
         device=compute.device,
         precision=compute.precision,
+        compile=compute.compile,
         **changes,
     )
 

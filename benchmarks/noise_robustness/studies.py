@@ -12,7 +12,15 @@ from benchmarks.noise_robustness.retention import first_shot_methods, retention_
 from benchmarks.noise_robustness.sound import Sound
 from benchmarks.noise_robustness.trial import Protocol, Trial, open_first_shot, open_trial
 
-_QUICK = Protocol(limit=4, tested_mixtures=8, further_mixtures=4, memory_each=1, snrs_db=(10.0, -10.0), windows=40)
+_QUICK = Protocol(
+    limit=4,
+    tested_mixtures=8,
+    further_mixtures=4,
+    memory_each=1,
+    snrs_db=(10.0, -10.0),
+    windows=40,
+    fine_tuning_windows=40,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

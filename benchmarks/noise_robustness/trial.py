@@ -6,7 +6,7 @@ import csv
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -44,8 +44,9 @@ class Protocol:
 
     limit: at most this many clips of a class on each side; None: all. tested_mixtures, further_mixtures: training
     mixtures of each class that is tested, and of each further one. memory_each: mixtures in the memory of each healthy
-    clip. snrs_db: of the tests. windows: that a training draws. learning_rate: at its start, of networks with margin.
-    batch_size: of those. keep: which weights of a training; never chosen by the test.
+    clip. snrs_db: of the tests. windows, fine_tuning_windows: that a training by train.fit and train.retain draws.
+    learning_rate: at its start, of networks with margin. batch_size: of those. keep: which weights of a training; never
+    chosen by the test.
     """
 
     limit: int | None = None
@@ -54,9 +55,15 @@ class Protocol:
     memory_each: int = 4
     snrs_db: tuple[float, ...] = (10.0, 0.0, -5.0, -10.0)
     windows: int = 6_400
+    fine_tuning_windows: int = 3_200
     learning_rate: float = 1e-3
     batch_size: int = 32
     keep: Keep = "last"
+
+    def of_networks(self) -> dict[str, object]:
+        """What train.fit depends on: studies that differ in other things share its networks."""
+        others = ("fine_tuning_windows", "memory_each", "snrs_db")
+        return {name: value for name, value in asdict(self).items() if name not in others}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +93,8 @@ def open_first_shot(sound: Sound, seed: int, protocol: Protocol, work: Path) -> 
     """
     sides = choose_sides(sound, seed, limit=protocol.limit)
     left_out = sides.classes[-1]
-    known = _only(open_trial(sound, seed, protocol, work / "known"), left_out)
-    unknown = _only(open_trial(sound, seed, protocol, work / "unknown", left_out=left_out), left_out)
+    known = _only(open_trial(sound, seed, protocol, work), left_out)
+    unknown = _only(open_trial(sound, seed, protocol, work / "first-shot", left_out=left_out), left_out)
     return replace(unknown, known=known)
 
 

@@ -90,7 +90,9 @@ class RetainModule(lightning.LightningModule):
     def _losses(self, wave: Tensor, log_mel: Tensor, batch: MixtureBatch) -> dict[str, Tensor]:
         """Weighted terms of the loss by name; their sum is trained."""
         settings = self.settings
-        student = scaled(self.student(wave, log_mel, settings.layer).float(), settings.scaling)  # (B, size)
+        # Compiled for the batches of training alone; those of validation would have it compiled once more.
+        hear = self.student if self.training else self.student.forward
+        student = scaled(hear(wave, log_mel, settings.layer).float(), settings.scaling)  # (B, size)
         if settings.objective == "denoise":
             return {"naming": naming(self.tags(student).float(), batch.machine)}
         terms: dict[str, Tensor] = {}
@@ -104,7 +106,7 @@ class RetainModule(lightning.LightningModule):
     @torch.no_grad()
     def _target(self, batch: MixtureBatch) -> Tensor:
         """The teacher's embeddings of the parts, mixed: (B, size)."""
-        teacher = cast("Encoder", self.teacher)
+        teacher = cast("Encoder", self.teacher) if self.training else cast("Encoder", self.teacher).forward
         parts = torch.cat((batch.clean, batch.noise))  # (2 B, window_samples)
         clean, noise = teacher(parts, self._log_mel_db(parts), self.settings.layer).float().chunk(2)
         return mixture_target(clean, noise, self.settings.clean_share, self.settings.scaling)

@@ -10,6 +10,7 @@ from edge_asd.errors import UsageError
 from train.retain.encoders import DEVICE_ENCODER
 from train.retain.settings import RETAIN_ONLY, Objective, RetainSettings, Scaling
 from train.settings import Device, Precision
+from train.settings_options import none_if
 
 _GROUPS: dict[str, dict[str, str]] = {
     "losses": {
@@ -88,8 +89,16 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     groups["training"].add_argument("--device", choices=get_args(Device), help="where to train (default: cpu)", **given)
     groups["training"].add_argument(
         "--precision",
-        choices=get_args(Precision),
-        help="bf16-mixed halves the time on recent CPUs (default: 32-true)",
+        type=none_if("auto", str),
+        choices=(None, *get_args(Precision)),
+        metavar="P",
+        help=f"auto, {' or '.join(get_args(Precision))} (default: auto, bf16-mixed where the device multiplies in it)",
+        **given,
+    )
+    groups["training"].add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="compile the encoder, which takes a minute or two (default: where the run is long enough)",
         **given,
     )
     for group, helps in _GROUPS.items():

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from edge_asd.errors import UnavailableError, UsageError
 from edge_asd.types import FeatureSpec
+from train.acceleration import compiling_pays, lay_out, precision_that_pays
 from train.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, network_for_device, save_checkpoint
 from train.keep_state import SAVE_EVERY_S, STATE_NAME, KeepState, State, WholeFiles
 from train.processes import Processes
@@ -84,6 +85,7 @@ def retain(
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise UnavailableError("--device is cuda and torch finds no CUDA device; expected one; use --device cpu")
     lightning.seed_everything(settings.seed, verbose=False)
+    settings = _settled(settings)
     start, encoder = _open_encoder(settings)
     spec = start.feature_spec if start is not None else FeatureSpec()
     material = gather(folder, noise_folder, settings, start=start, test_noise=test_noise, n_samples=spec.window_samples)
@@ -103,6 +105,26 @@ def retain(
         write_json(run / METRICS_NAME, metrics)
         (run / STATE_NAME).unlink(missing_ok=True)
     return _ended(run, settings)
+
+
+def _settled(settings: RetainSettings) -> RetainSettings:
+    """Fill in what the settings leave open: precision and compilation."""
+    is_ours = settings.encoder == DEVICE_ENCODER
+    precision, compiled = settings.precision, settings.compile
+    if precision is None:
+        precision = precision_that_pays(settings.device) if is_ours else "32-true"
+    if compiled is None:
+        compiled = is_ours and compiling_pays(settings.steps * settings.batch_size)
+    return dataclasses.replace(settings, precision=precision, compile=compiled)
+
+
+def _make_ready(module: RetainModule) -> None:
+    """Lay the weights of student and teacher out as their precision wants them, and have both compiled where wanted."""
+    for encoder in (module.student, module.teacher):
+        if isinstance(encoder, NetworkEncoder):
+            lay_out(encoder.network, module.settings.precision)
+        if encoder is not None and module.settings.compile:
+            encoder.compile(dynamic=False)  # the teacher hears twice as many windows at once
 
 
 def _ended(run: Path, settings: RetainSettings) -> Retained:
@@ -151,8 +173,9 @@ def _train(
         num_sanity_val_steps=0,
         plugins=[WholeFiles()],
         devices=1,
-        **quietly(settings.device, settings.precision),
+        **quietly(settings.device, settings.precision or "32-true"),
     )
+    _make_ready(module)
     trainer.fit(
         module,
         DataLoader(material.training, sampler=draws, **loading),

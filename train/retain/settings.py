@@ -68,7 +68,11 @@ class RetainSettings:
     """At most this many healthy recordings of a class, for a quick try."""
     seed: int = 0
     device: Device = "cpu"
-    precision: Precision = "32-true"
+    precision: Precision | None = None
+    """None: bf16-mixed for the network that a device runs where the trainer's device multiplies in it, else 32-true."""
+    compile: bool | None = None
+    """Compile student and teacher for the training steps. None: where a run with the network that a device runs is long
+    enough to make up for it."""
 
     def __post_init__(self) -> None:
         low, high = self.snr_db

@@ -51,6 +51,13 @@ def test_class_that_is_left_out_is_heard_by_no_training(first_shot):
     assert (known.memory, known.test) == (first_shot.memory, first_shot.test)
 
 
+def test_studies_of_one_sound_share_their_networks():
+    """Only tests and fine-tuning differ between them."""
+    methods, *others = (study.protocol for study in STUDIES.values())
+    assert all(each.of_networks() == methods.of_networks() for each in others)
+    assert methods.of_networks() != Protocol(windows=7).of_networks()
+
+
 def test_corpus_is_of_the_training_side_alone(first_shot):
     """Clean machines at one level with their split, and training noise of both kinds with its tags."""
     machines, noise = write_corpus(first_shot)

@@ -46,6 +46,19 @@ def test_run_leaves_everything_and_a_network_for_devices(tones, noise, start, tm
     assert {"command.txt", "environment.json", "metrics.csv", "split.csv", "tensorboard"} <= files
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("layer", ["embedding", "feature_map"])
+def test_compiled_run_ends_near_the_uncompiled_one(tones, noise, start, tmp_path, layer):
+    """Student and teacher, which hears twice as many windows; validation is not compiled."""
+    for name, more in (("plain", "--no-compile"), ("compiled", "--compile")):
+        assert run_retain(tones, noise, start, tmp_path / name, "--precision", "32-true", "--layer", layer, more) == 0
+    plain, compiled = (load_checkpoint(tmp_path / name) for name in ("plain", "compiled"))
+    assert compiled.training["compile"] is True
+    for name in ("validation_tagging", "validation_alignment"):
+        assert compiled.metrics[name] == pytest.approx(plain.metrics[name], rel=0.02)
+
+
 def test_missing_start_is_refused(tones, noise, tmp_path, capsys):
     """With what was expected."""
     assert main([str(tones), "--noise", str(noise), "--out", str(tmp_path / "run"), *QUICK]) == 2
