@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from edge_asd.heap import keep_all
 from train.models import AnyNetwork
 from train.network import Network
 from train.settings import Device, Precision, TrainingSettings
@@ -48,8 +49,9 @@ def compiling_pays(n_windows: int) -> bool:
 
 
 def make_ready(network: AnyNetwork, settings: TrainingSettings) -> None:
-    """Lay the network's weights out as its precision wants them, and have it compiled where wanted."""
+    """Lay the weights out as their precision wants them, compile where wanted, keep freed memory for the next step."""
     lay_out(network, settings.precision)
+    keep_all()
     if settings.compile:
         network.compile()
 

@@ -14,7 +14,7 @@ import lightning
 import numpy as np
 import torch
 from rich.console import Console
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from edge_asd.errors import UnavailableError, UsageError
 from edge_asd.types import FeatureSpec
@@ -26,7 +26,7 @@ from train.module import TrainingModule
 from train.processes import Processes
 from train.settings import TrainingSettings
 from train.shared_batch_norm import share_batch_norm
-from train.windows import EpochDraws, TrainingWindows, network_classes, validation_windows, whole_batch
+from train.windows import Batch, EpochDraws, TrainingWindows, network_classes, validation_windows, whole_batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,11 @@ class Beginning:
     validation: DataLoader[Any]
     module: TrainingModule
     processes: Processes
+
+    @property
+    def windows(self) -> Dataset[Batch]:
+        """That `training` draws, by the numbers of the draws."""
+        return self.training.dataset
 
     @property
     def names(self) -> tuple[str, ...]:

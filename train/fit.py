@@ -14,10 +14,12 @@ from pathlib import Path
 from rich.console import Console
 
 from edge_asd.errors import EdgeAsdError
+from train.batch_norm import measure_batch_norm
 from train.beginning import begin
 from train.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, save_checkpoint
 from train.evaluation.streams import metrics_of, print_scores, score_streams, write_scores
 from train.keep_state import SAVE_EVERY_S, STATE_NAME
+from train.network import Network
 from train.plan import print_plan
 from train.processes import Processes
 from train.rehearsal import plan_run
@@ -69,6 +71,9 @@ def fit(
         checkpoint = load_checkpoint(run)
         if not is_first:
             return checkpoint
+        if isinstance(checkpoint.network, Network) and settings.batch_norm == "measured":
+            n_windows = len(beginning.draws) * settings.all_epochs
+            measure_batch_norm(checkpoint.network, beginning.windows, n_windows=n_windows, device=settings.device)
         streams = score_streams(checkpoint, folder, device=settings.device)
         write_scores(run / "scores.csv", streams)
         checkpoint = dataclasses.replace(checkpoint, metrics={**checkpoint.metrics, **metrics_of(streams)})

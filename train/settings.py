@@ -15,6 +15,7 @@ Precision = Literal["32-true", "bf16-mixed"]
 Model = Literal["margin", "mobilenetv2", "ae", "idnn"]
 Loss = Literal["os-scl", "noisy-arcmix", "arcface", "supcon"]
 Keep = Literal["lowest-loss", "last"]
+BatchNorm = Literal["averaged", "measured"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class AugmentSettings:
 
 MARGIN_ONLY = (
     *("branches", "head_reduction", "head_activation", "margin", "scale", "loss", "contrastive_epochs"),
-    *("contrastive_learning_rate", "mixup_alpha", "supcon_temperature"),
+    *("contrastive_learning_rate", "mixup_alpha", "supcon_temperature", "batch_norm"),
 )
 """Settings that a baseline has no use for."""
 
@@ -92,6 +93,10 @@ class TrainingSettings:
     """None: 1 - 10 / steps, at most the paper's 0.9999, which only a run of 100,000 steps or more can use; 0: off."""
     ema_extra_decay: float = 0.0
     """Share that every averaged weight loses a step; 2e-6 in the public code, which its paper does not mention."""
+    batch_norm: BatchNorm = "averaged"
+    """Its statistics. averaged: as every entry of the state (the paper's). measured: once more at the end, with the
+    weights that are kept, over training windows as they are. In a short run the averaged ones lag behind the weights,
+    and they are of mixed windows, which nothing hears later."""
     validate_every: int = 1
     """Epochs between two validations."""
     keep: Keep = "lowest-loss"

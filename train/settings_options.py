@@ -10,7 +10,7 @@ from typing import Any, get_args
 from edge_asd.errors import UsageError
 from train.network import BRANCHES, HEAD_ACTIVATIONS, Branch
 from train.presets import PRESETS, preset_settings
-from train.settings import MARGIN_ONLY, AugmentSettings, Device, Keep, Loss, Precision, TrainingSettings
+from train.settings import MARGIN_ONLY, AugmentSettings, BatchNorm, Device, Keep, Loss, Precision, TrainingSettings
 
 _HEAD_REDUCTIONS = (None, 128, 64, 32, 16, 8, 4)
 """Those that the paper compares."""
@@ -105,6 +105,13 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--head-activation", choices=HEAD_ACTIVATIONS, help=f"in the head (default: {paper.head_activation})", **given
     )
     network.add_argument("--loss", choices=get_args(Loss), help=f"what is trained (default: {paper.loss})", **given)
+    network.add_argument(
+        "--batch-norm",
+        choices=get_args(BatchNorm),
+        help="its statistics: averaged as all weights, or measured at the end over unmixed training windows (default: "
+        f"{paper.batch_norm})",
+        **given,
+    )
     run = parser.add_argument_group("training (defaults shown are those of tfstgram-os-scl)")
     run.add_argument("--device", choices=get_args(Device), help="where to train (default: cpu)", **given)
     run.add_argument(

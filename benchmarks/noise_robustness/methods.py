@@ -82,6 +82,7 @@ def settings_for(preset: str, protocol: Protocol, compute: Compute, seed: int) -
             learning_rate=protocol.learning_rate,
             final_learning_rate=protocol.learning_rate / 10.0,
             batch_size=protocol.batch_size,
+            batch_norm=protocol.batch_norm,
         )
     return dataclasses.replace(
         settings,

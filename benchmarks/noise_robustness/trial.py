@@ -21,7 +21,7 @@ from edge_asd.types import FeatureSpec
 from train.data.prepared import is_prepared
 from train.data.table import TABLE_NAME
 from train.prepare import prepare
-from train.settings import Keep
+from train.settings import BatchNorm, Keep
 
 NoiseCase: TypeAlias = Literal["stationary", "non-stationary", "mismatched"]
 CASES: Mapping[NoiseCase, tuple[NoiseKind, NoiseKind]] = {
@@ -45,8 +45,8 @@ class Protocol:
     limit: at most this many clips of a class on each side; None: all. tested_mixtures, further_mixtures: training
     mixtures of each class that is tested, and of each further one. memory_each: mixtures in the memory of each healthy
     clip. snrs_db: of the tests. windows, fine_tuning_windows: that a training by train.fit and train.retain draws.
-    learning_rate: at its start, of networks with margin. batch_size: of those. keep: which weights of a training; never
-    chosen by the test.
+    learning_rate: at its start, of networks with margin. batch_size, batch_norm: of those. keep: which weights of a
+    training; never chosen by the test.
     """
 
     limit: int | None = None
@@ -54,11 +54,12 @@ class Protocol:
     further_mixtures: int = 64
     memory_each: int = 4
     snrs_db: tuple[float, ...] = (10.0, 0.0, -5.0, -10.0)
-    windows: int = 6_400
+    windows: int = 12_800
     fine_tuning_windows: int = 3_200
     learning_rate: float = 1e-3
     batch_size: int = 32
     keep: Keep = "last"
+    batch_norm: BatchNorm = "measured"
 
     def of_networks(self) -> dict[str, object]:
         """What train.fit depends on: studies that differ in other things share its networks."""

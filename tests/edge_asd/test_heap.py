@@ -37,3 +37,28 @@ def test_freed_memory_goes_back_to_the_system():
 def test_large_blocks_are_no_part_of_the_heap():
     """They go back to the system whatever small ones lie between them."""
     assert resident_mb("keep") < resident_mb() - 40.0
+
+
+FAULTS = """
+import resource, sys
+from edge_asd.heap import keep_all
+
+if "keep" in sys.argv:
+    keep_all()
+bytearray(40_000_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    bytearray(40_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def pages_cleared(*how):
+    """How many pages the system had to find and clear for arrays that come and go."""
+    done = subprocess.run([sys.executable, "-c", FAULTS, *how], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+def test_arrays_that_come_again_take_no_new_memory():
+    """Those of training: once there, pages stay."""
+    assert pages_cleared("keep") < pages_cleared() / 10

@@ -98,6 +98,15 @@ def test_same_seed_gives_the_same_weights(tones, tmp_path):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_measured_batch_norm_is_all_that_differs(tones, tmp_path):
+    """Weights are trained alike; its statistics are not those of the training."""
+    for name in ("averaged", "measured"):
+        assert run_fit(tones, tmp_path / name, "--batch-norm", name) == 0
+    averaged, measured = (load_checkpoint(tmp_path / name).network.state_dict() for name in ("averaged", "measured"))
+    differing = {name.rpartition(".")[2] for name in averaged if not torch.equal(averaged[name], measured[name])}
+    assert differing - {"num_batches_tracked"} == {"running_mean", "running_var"}
+
+
 def test_whole_network_takes_a_step(tones, tmp_path):
     """The default preset, with the wave branches and their gathers under EMA."""
     arguments = [str(tones), "--out", str(tmp_path / "run"), "--epochs", "2", "--batch-size", "2"]

@@ -16,6 +16,7 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from edge_asd.errors import UnavailableError, UsageError
+from edge_asd.heap import keep_all
 from edge_asd.types import FeatureSpec
 from train.acceleration import compiling_pays, lay_out, precision_that_pays
 from train.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, network_for_device, save_checkpoint
@@ -119,7 +120,8 @@ def _settled(settings: RetainSettings) -> RetainSettings:
 
 
 def _make_ready(module: RetainModule) -> None:
-    """Lay the weights of student and teacher out as their precision wants them, and have both compiled where wanted."""
+    """Lay the weights of student and teacher out, compile both where wanted, keep freed memory for the next step."""
+    keep_all()
     for encoder in (module.student, module.teacher):
         if isinstance(encoder, NetworkEncoder):
             lay_out(encoder.network, module.settings.precision)

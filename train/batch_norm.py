@@ -1,0 +1,44 @@
+"""A trained network and its training windows in, the same network with batch norm as these have it out."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+from torch.utils.data import DataLoader, Dataset
+
+from train.data.waves import FULL_SCALE
+from train.features import LogMel
+from train.network import Network
+from train.windows import Batch, whole_batch
+
+_N_WINDOWS = 1_024
+_BATCH = 64
+
+
+def measure_batch_norm(network: Network, windows: Dataset[Batch], *, n_windows: int, device: str) -> None:
+    """Replace the statistics of batch norm by those over the first windows of the training, as they are, unmixed.
+
+    In training they are taken over mixed windows, with weights that change from step to step and are averaged later.
+
+    n_windows: that the training drew; of more than 1,024 the rest is left out.
+    """
+    was_training = network.training
+    loader = DataLoader(windows, sampler=range(min(n_windows, _N_WINDOWS)), batch_size=_BATCH, collate_fn=whole_batch)
+    update_bn(loader, _FromWave(network).to(device), torch.device(device))
+    network.cpu().train(was_training)
+
+
+class _FromWave(nn.Module):
+    """The network with its log-mel, so that waves alone go in, float32 in -1..1 or int16 as they are stored."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+        self.log_mel = LogMel()
+
+    def forward(self, wave: Tensor) -> Tensor:
+        wave = wave if wave.is_floating_point() else wave.float() / FULL_SCALE
+        return cast("Tensor", self.network(wave, self.log_mel(wave))[0])
