@@ -157,17 +157,19 @@ def _check_length(path: Path, length_s: float, max_s: float | None) -> None:
 
 def _read_channel(path: Path, file: soundfile.SoundFile, channel: int) -> Iterator[FloatArray]:
     start = 0
+    # `read` would make an array each time, and ask it for the name of its type, which CPython's method cache keeps.
+    frames = np.empty((max(1, _READ_SAMPLES // file.channels), file.channels), dtype=np.float32)
     while True:
         try:
-            frames = file.read(max(1, _READ_SAMPLES // file.channels), dtype="float32", always_2d=True)  # (n, channels)
+            n_read = file.buffer_read_into(frames, dtype="float32")
         except soundfile.LibsndfileError as error:
             raise ClipError(
                 f"{path}: it is damaged after {start / file.samplerate:.3f} s ({_reason(error)}); expected the whole "
                 "file; copy it again"
             ) from error
-        if len(frames) == 0:
+        if n_read == 0:
             return
-        block = np.ascontiguousarray(frames[:, channel])
+        block = frames[:n_read, channel].copy()
         _check_samples(path, block, start, file.samplerate)
         yield block
         start += len(block)
