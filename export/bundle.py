@@ -22,7 +22,7 @@ from edge_asd.bundle import (
     write_bundle,
 )
 from edge_asd.commands.bundle import print_bundle
-from edge_asd.errors import EdgeAsdError, UsageError
+from edge_asd.errors import BundleError, EdgeAsdError, UsageError
 from edge_asd.pipeline import open_pipeline
 from edge_asd.score import MarginScorer
 from edge_asd.threshold import Target
@@ -229,13 +229,21 @@ def _self_test(bundle: Bundle, engine: EngineName) -> str:
     return f"self-test on {engine}: {' and '.join(precisions)} within tolerance"
 
 
+def _has_threshold(manifest: ModelDescription, class_name: str) -> bool:
+    try:
+        manifest.threshold(class_name)
+    except BundleError:
+        return False
+    return True
+
+
 def _warnings(bundle: Bundle) -> Iterator[str]:
     """What stands in the tables but is easily passed over."""
     manifest = bundle.manifest
     for class_name, threshold in manifest.thresholds.items():
         if threshold.extrapolated:
             yield f"the threshold of {class_name} is extrapolated: {threshold.note}"
-    missing = [class_name for class_name in manifest.machine_classes if class_name not in manifest.thresholds]
+    missing = [class_name for class_name in manifest.machine_classes if not _has_threshold(manifest, class_name)]
     if missing:
         yield f"no threshold for {', '.join(missing)}: no healthy clip that was not trained on; devices refuse them"
     least = Budget().min_embedding_cosine

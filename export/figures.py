@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 
 from edge_asd.bundle import ClassFigures, EngineName, ParityFigures, Precision, Threshold
+from edge_asd.errors import UsageError
 from edge_asd.score import MarginScorer
 from edge_asd.threshold import Target
 from edge_asd.types import FeatureSpec, FloatArray
@@ -71,7 +72,7 @@ def bundle_figures(
 
     Raises:
         ClipError: a clip cannot be used.
-        UsageError: the target cannot be met.
+        UsageError: the target cannot be met by a scorer that was asked for.
     """
     say(f"comparing torch, {', '.join(models)} on {len(clips.everything)} clips")
     runners = {"torch": runner_from_network(network, feature_map=wanted.need_feature_map)}
@@ -79,9 +80,6 @@ def bundle_figures(
         runners[f"{precision} {engine}"] = runner_from_onnx(models[precision], precision, engine)
     evaluated = evaluate(runners, read(clips.everything), scorer)
     served = evaluated[f"{_SERVED} {_REFERENCE}"]
-    thresholds = _thresholds(
-        network, classes, clips, served.score[: len(clips.for_ranges)], scorer=scorer, target=target
-    )
     remembered = None
     if wanted.need_memories:
         remembered = remember(
@@ -95,6 +93,17 @@ def bundle_figures(
             target=target,
             say=say,
         )
+    memories = remembered.section.memories if remembered else {}
+    thresholds = _thresholds(
+        network,
+        classes,
+        clips,
+        served.score[: len(clips.for_ranges)],
+        scorer=scorer,
+        target=target,
+        otherwise={name for name, memory in memories.items() if memory.scorer != "margin"},
+        say=say,
+    )
     test = _test_figures(clips, evaluated, thresholds, precisions=tuple(models))
     return Figures(
         parity=tuple(
@@ -115,21 +124,31 @@ def _thresholds(
     *,
     scorer: MarginScorer,
     target: Target,
+    otherwise: Collection[str],
+    say: Callable[[str], None],
 ) -> dict[str, Threshold]:
+    """Of the margin score; where all classes are scored `otherwise`, none if the target cannot be met."""
     names = np.array([recording.class_name for recording in clips.for_ranges])
     is_fresh = np.arange(len(names)) >= len(clips.trained)
     weight = network.class_weight.detach().numpy()
     weight = weight / np.linalg.norm(weight, axis=1, keepdims=True)  # (classes, 128)
     calibrated = [class_name for class_name in classes if class_name in names[is_fresh]]
-    return fit_thresholds(
-        {class_name: scores[is_fresh & (names == class_name)] for class_name in calibrated},
-        target,
-        trained_scores={class_name: scores[~is_fresh & (names == class_name)] for class_name in calibrated},
-        ceilings={
-            class_name: score_ceiling(weight @ weight.T, classes.index(class_name), scorer) for class_name in calibrated
-        },
-        precision=_SERVED,
-    )
+    try:
+        return fit_thresholds(
+            {class_name: scores[is_fresh & (names == class_name)] for class_name in calibrated},
+            target,
+            trained_scores={class_name: scores[~is_fresh & (names == class_name)] for class_name in calibrated},
+            ceilings={
+                class_name: score_ceiling(weight @ weight.T, classes.index(class_name), scorer)
+                for class_name in calibrated
+            },
+            precision=_SERVED,
+        )
+    except UsageError as error:
+        if not set(calibrated) <= set(otherwise):
+            raise
+        say(f"no thresholds for the scorer margin, which devices may not choose then: {error}")
+        return {}
 
 
 def _test_figures(
