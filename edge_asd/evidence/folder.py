@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,13 +29,13 @@ class Budget:
     min_free_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Files:
     """The files of one piece of evidence, and when the newest was written (POSIX seconds)."""
 
     id: str
-    n_bytes: int
-    written_utc_s: float
+    n_bytes: int = 0
+    written_utc_s: float = 0.0
 
 
 class EvidenceFolder:
@@ -123,15 +123,19 @@ class EvidenceFolder:
         """What all of it takes."""
         return sum(each.n_bytes for each in self._files())
 
-    def _files(self) -> Iterator[_Files]:
-        files: dict[str, list[os.stat_result]] = {}
-        for entry in self.path.iterdir() if self.path.exists() else ():
-            if entry.suffix in SUFFIXES and not entry.name.startswith("."):
-                files.setdefault(entry.stem, []).append(entry.stat())
-        for stem, stats in files.items():
-            yield _Files(
-                stem, _SECTOR_BYTES * sum(each.st_blocks for each in stats), max(each.st_mtime for each in stats)
-            )
+    def _files(self) -> Iterable[_Files]:
+        """List all evidence, in little memory: it is done with each alarm, and there may be thousands of them."""
+        files: dict[str, _Files] = {}
+        if not self.path.exists():
+            return ()
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 - a Path for each takes ten times as much
+                if suffix in SUFFIXES and not stem.startswith("."):
+                    found, stat = files.setdefault(stem, _Files(stem)), entry.stat()
+                    found.n_bytes += _SECTOR_BYTES * stat.st_blocks
+                    found.written_utc_s = max(found.written_utc_s, stat.st_mtime)
+        return files.values()
 
     def _free_bytes(self) -> int:
         disk = os.statvfs(self.path)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import numpy as np
 import png
@@ -60,6 +61,21 @@ def test_the_oldest_makes_room_in_bytes(tmp_path):
         time.sleep(0.002)  # for file systems whose times are coarse
         assert folder.n_bytes <= budget.max_bytes
     assert [kept.id for kept in folder.kept()] == [event(number).alarm_id for number in (7, 8, 9)]
+
+
+def test_a_look_at_thousands_of_files_takes_little_memory(tmp_path):
+    """It is taken with each alarm; what it takes at once, the daemon keeps."""
+    n = 500
+    for number in range(n):
+        for suffix in (".flac", ".png", ".json"):
+            (tmp_path / f"00000000-0000-4000-8000-{number:012}{suffix}").touch()
+    tracemalloc.start()
+    try:
+        EvidenceFolder(tmp_path).make_room(Budget(max_bytes=10**9, max_age_s=1e9, min_free_bytes=0), utc_s=2e9)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 600 * n
 
 
 def test_old_evidence_goes_by_a_clock_that_can_be_trusted(tmp_path):
