@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, Dataset
 
-from train.data.waves import FULL_SCALE
-from train.features import LogMel
+from train.features import LogMel, in_full_scale
 from train.network import Network
 from train.windows import Batch, whole_batch
 
@@ -40,5 +39,5 @@ class _FromWave(nn.Module):
         self.log_mel = LogMel()
 
     def forward(self, wave: Tensor) -> Tensor:
-        wave = wave if wave.is_floating_point() else wave.float() / FULL_SCALE
+        wave = in_full_scale(wave)
         return cast("Tensor", self.network(wave, self.log_mel(wave))[0])

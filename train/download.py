@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from edge_asd.bundle.archive import UNREADABLE
 from edge_asd.errors import EdgeAsdError, UnavailableError, UsageError
 from train.fetch import RemoteFile, fetch, list_record
 
@@ -126,7 +127,7 @@ def _unpack(archive: Path, out: Path) -> None:
                 with packed.open(member) as source, temporary.open("wb") as file:
                     shutil.copyfileobj(source, file, 1 << 20)
                 temporary.replace(target)
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+    except UNREADABLE as error:
         raise EdgeAsdError(
             f"{archive}: cannot be unpacked: {error}; the archive stays; make room and run the same command again"
         ) from error

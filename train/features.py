@@ -7,6 +7,12 @@ from torch import Tensor, nn
 
 from edge_asd.features import mel_filters
 from edge_asd.types import FeatureSpec
+from train.data.waves import FULL_SCALE
+
+
+def in_full_scale(wave: Tensor) -> Tensor:
+    """Samples as they are stored, int16 or float32 in -1..1, as the latter, on the device where they are."""
+    return wave if wave.is_floating_point() else wave.float() / FULL_SCALE
 
 
 class LogMel(nn.Module):

@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from train.data.waves import FULL_SCALE
-from train.features import LogMel
+from train.features import LogMel, in_full_scale
 from train.losses import arcmix, noisy_arcmix, noisy_supcon
 from train.models import AnySpec, network_of
 from train.network import Network
@@ -59,7 +58,7 @@ class TrainingModule(lightning.LightningModule):
     ) -> tuple[Tensor, Tensor]:
         """Turn stored int16 samples into -1..1 on the device that trains: half the bytes on the way there."""
         wave, label = batch
-        return (wave if wave.is_floating_point() else wave.float() / FULL_SCALE), label
+        return in_full_scale(wave), label
 
     def training_step(self, batch: tuple[Tensor, Tensor], _batch_index: int) -> Tensor:
         """Return the loss of the batch, mixed where wanted with a permutation of itself: waves and dB log-mels."""

@@ -264,6 +264,16 @@ def test_names_that_lead_out_of_the_folder_are_not_unpacked(zenodo, tmp_path):
     assert not (tmp_path / "evil.wav").exists()
 
 
+def test_archive_that_was_damaged_before_it_got_there_is_no_crash(zenodo, tmp_path):
+    """Its checksum fits, what is packed in it does not unpack."""
+    name = "fan/train/normal_id_00_00000000.wav"
+    damaged = bytearray(archive(name))
+    damaged[30 + len(name)] = 0xFF  # the head of the first block: of a type that deflate does not have
+    zenodo.files["3678171"] = {"dev_data_fan.zip": bytes(damaged)}
+    with pytest.raises(EdgeAsdError, match=r"dev_data_fan\.zip: cannot be unpacked"):
+        fetch_all(zenodo, tmp_path / "out")
+
+
 def test_foreign_answer_is_refused(zenodo, tmp_path):
     """A server whose answer lists no checksums."""
     zenodo._list = lambda handler, _record: (

@@ -98,6 +98,12 @@ def test_same_seed_gives_the_same_weights(tones, tmp_path):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_last_weights_must_be_validated(tones, tmp_path, capsys):
+    """Else those kept would be of an earlier epoch."""
+    assert run_fit(tones, tmp_path / "run", "--keep", "last", "--epochs", "3", "--validate-every", "2") == 2
+    assert "--validate-every is 2; expected a divisor of the 3 epochs" in " ".join(capsys.readouterr().err.split())
+
+
 def test_measured_batch_norm_is_all_that_differs(tones, tmp_path):
     """Weights are trained alike; its statistics are not those of the training."""
     for name in ("averaged", "measured"):
