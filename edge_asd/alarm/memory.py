@@ -7,6 +7,8 @@ from typing import Annotated, ClassVar, TypeAlias
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from edge_asd.json_fault import name_faults
+
 # The bounds hold for what is read back: a byte may have been altered on the disk.
 _Seconds: TypeAlias = Annotated[float, Field(ge=0.0, le=1e10)]
 _UtcSeconds: TypeAlias = Annotated[float, Field(ge=0.0, le=1e11)]
@@ -90,6 +92,4 @@ def parse_memory(data: bytes) -> AlarmMemory:
     try:
         return _ADAPTER.validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise ValueError(f"{where}: {first['msg']}") from None
+        raise ValueError(name_faults(error)) from None

@@ -19,6 +19,7 @@ from edge_asd.bundle.onnx_check import check_onnx
 from edge_asd.bundle.part import Precision
 from edge_asd.bundle.signature import MAX_SIGNATURE_BYTES, TRUST_ANYONE, PublicKey, Trust, sign, verified_signer
 from edge_asd.errors import BundleError
+from edge_asd.json_fault import name_faults
 
 _MANIFEST = "manifest.json"
 _MODELS: dict[Precision, str] = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
@@ -220,13 +221,9 @@ def _manifest(text: bytes, *, where: str) -> Manifest:
             )
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        found = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'the document'}: {fault['msg']}"
-            for fault in error.errors(include_url=False, include_context=False)[:5]
-        )
         raise BundleError(
-            f"{where}: {error.error_count()} fault(s): {found}; expected a manifest of schema version "
-            f"{SCHEMA_VERSION}; export the model again"
+            f"{where}: {error.error_count()} fault(s): {name_faults(error, most=5)}; expected a manifest of "
+            f"schema version {SCHEMA_VERSION}; export the model again"
         ) from error
 
 

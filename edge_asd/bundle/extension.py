@@ -19,6 +19,7 @@ from edge_asd.bundle.part import Part, Precision, Sha256
 from edge_asd.bundle.scorers import Threshold
 from edge_asd.bundle.signature import MAX_SIGNATURE_BYTES, Trust, public_key, sign, verified_signer
 from edge_asd.errors import BundleError
+from edge_asd.json_fault import name_faults
 from edge_asd.types import FeatureSpec, Layer
 
 MAX_WINDOWS = 8_640
@@ -154,10 +155,8 @@ def _extension_from_bytes(data: bytes, path: Path, *, trust: Trust, machine: str
     try:
         facts = Facts.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         raise BundleError(
-            f"{where}: {'.'.join(map(str, first['loc'])) or 'the document'}: {first['msg']}; expected what this "
-            "edge-asd writes; enroll the machine again (--anew)"
+            f"{where}: {name_faults(error)}; expected what this edge-asd writes; enroll the machine again (--anew)"
         ) from error
     if facts.machine != machine:
         raise BundleError(f"{where}: is of machine {facts.machine!r}; expected {machine!r}; put the file where it was")

@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from edge_asd.evidence.picture import picture_png
 from edge_asd.evidence.recorder import Take
+from edge_asd.json_fault import name_faults
 from edge_asd.types import FloatArray
 from edge_asd.utc import iso_utc
 
@@ -78,9 +79,7 @@ def parse_kept(data: bytes) -> Kept:
     try:
         return _ADAPTER.validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise ValueError(f"{where}: {first['msg']}") from None
+        raise ValueError(name_faults(error)) from None
 
 
 def describe(take: Take, *, model: dict[str, str]) -> Kept:

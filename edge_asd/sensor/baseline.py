@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as strict_dataclass
 
+from edge_asd.json_fault import name_faults
 from edge_asd.sensor.slices import BAND_EDGES_HZ, HIGH_BANDS, LOW_BANDS
 from edge_asd.types import FloatArray
 
@@ -117,9 +118,7 @@ class Baseline:
         try:
             kept = _ADAPTER.validate_json(data)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"])) or "the whole"
-            raise BaselineError(f"{where}: {first['msg']}") from None
+            raise BaselineError(name_faults(error)) from None
         if kept.source != source:
             raise BaselineError(f"it was learned through {kept.source}; expected {source}")
         sounds = [_Sound(np.array(sound.band_db, dtype=np.float32), sound.learned_s) for sound in kept.sounds]
