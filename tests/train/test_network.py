@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that torch's own documents use
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from edge_asd.errors import EdgeAsdError
-from train.branches import FixedAdaptiveMaxPool, TAgram
-from train.network import BRANCHES, Network, NetworkSpec
+from train.branches import FixedAdaptiveMaxPool, MaxPool, TAgram
+from train.network import BRANCHES, ConvNorm, Network, NetworkSpec
 
 
 def n_parameters(module):
@@ -36,9 +37,36 @@ def test_log_mel_alone_has_the_published_backbone():
 @given(n_out=st.integers(1, 40), extra=st.integers(0, 300))
 @settings(max_examples=60, deadline=None)
 def test_fixed_pool_is_the_adaptive_pool(n_out, extra):
-    """For any pair of lengths."""
-    x = torch.randn(2, 3, n_out + extra, generator=torch.Generator().manual_seed(n_out))
-    assert torch.equal(FixedAdaptiveMaxPool(n_out + extra, n_out)(x), F.adaptive_max_pool1d(x, n_out))
+    """For any pair of lengths, as it is trained, with its gradient, and as it is exported."""
+    generator = torch.Generator().manual_seed(n_out)
+    x = torch.randn(2, 3, n_out + extra, generator=generator, requires_grad=True)
+    pool = FixedAdaptiveMaxPool(n_out + extra, n_out)
+    expected = F.adaptive_max_pool1d(x, n_out)
+    weights = torch.randn(expected.shape, generator=generator)
+    assert torch.equal(pool(x), expected)
+    assert torch.equal(pool.eval()(x), expected)
+    (gradient,) = torch.autograd.grad((pool.train()(x) * weights).sum(), x)
+    (expected_gradient,) = torch.autograd.grad((expected * weights).sum(), x)
+    torch.testing.assert_close(gradient, expected_gradient)
+
+
+def test_pool_leaves_a_rest_out():
+    """As torch's does."""
+    x = torch.randn(2, 3, 11)
+    assert torch.equal(MaxPool(4)(x), F.max_pool1d(x, 4))
+
+
+@pytest.mark.parametrize(("stride", "dtype"), [(1, torch.bfloat16), (2, torch.float32)])
+def test_only_strided_depthwise_convolutions_keep_float32(stride, dtype):
+    """Under autocast; the result is that of float32."""
+    layer = ConvNorm(8, 8, 3, stride=stride, padding=1, depthwise=True, linear=True)
+    layer.norm = nn.Identity()
+    x = torch.randn(2, 8, 12, 12, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    assert y.dtype is dtype
+    atol = 1e-5 if dtype is torch.float32 else 0.05
+    torch.testing.assert_close(y.float(), layer.conv(x.float()), rtol=0.0, atol=atol)
 
 
 def test_outputs_are_unit_embeddings_and_their_cosines():
