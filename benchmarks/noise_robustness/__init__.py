@@ -21,6 +21,6 @@ picture.py    results -> a picture
 
 A new row is one more `Method` in methods.METHODS: a function that takes a `Trial` and gives a `Fitted` (outputs for
 waves, and what it cost). A new column of scores is one more function in scorers.SCORERS, named by the methods that it
-serves. A network that an earlier row of the same seed trained is at hand as `networks.trained(trial, settings)`, which
-trains only what the work folder does not hold yet.
+serves. A network that an earlier row of the same seed trained is at hand as `networks.trained`, which trains only
+what the work folder does not hold yet.
 """

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -14,7 +15,6 @@ from benchmarks.noise_robustness.mixtures import MixtureSet
 from benchmarks.noise_robustness.networks import Cost, Listener, cost_of, trained
 from benchmarks.noise_robustness.scorers import Outputs
 from benchmarks.noise_robustness.trial import Protocol, Trial
-from train.checkpoint import load_checkpoint
 from train.presets import preset_settings
 from train.settings import Device, Precision, TrainingSettings
 from train.synth.check import clip_features
@@ -61,12 +61,16 @@ def log_mel_nearest(trial: Trial, compute: Compute) -> Fitted:  # noqa: ARG001 -
 
 
 def network(trial: Trial, compute: Compute, *, preset: str) -> Fitted:
-    """A preset of train.fit, trained for as many windows as any other."""
-    settings = settings_for(preset, trial.protocol, compute, trial.seed)
-    run = trained(trial, preset, settings)
+    """A preset of train.fit, trained on the trial's mixtures for as many windows as any other."""
+    return trained_on(trial.folder, trial.work / preset, settings_for(preset, trial.protocol, compute, trial.seed))
+
+
+def trained_on(folder: Path, run: Path, settings: TrainingSettings) -> Fitted:
+    """A network trained on a data folder, whose run folder may hold it already."""
+    checkpoint = trained(folder, run, settings)
     scorers = ("margin", "k-NN", "k-NN map") if settings.model == "margin" else ("error",)
     return Fitted(
-        hear=Listener(load_checkpoint(run), compute.device),
+        hear=Listener(checkpoint, settings.device),
         scorers=scorers,
         cost=cost_of(run, settings),
         settings=settings.as_plain(),

@@ -36,9 +36,9 @@ class Mixture:
         """Mix, (160,000,) float32."""
         return mix(self.clean_wave(), self.noise_wave(), self.snr_db)
 
-    def parts(self) -> FloatArray:
-        """The machine and the noise as they stand in the mixture, (2, 160,000)."""
-        return parts(self.clean_wave(), self.noise_wave(), self.snr_db)
+    def parts(self, snr_db: float) -> FloatArray:
+        """The machine and the noise as they stand in their mixture at that ratio, (2, 160,000)."""
+        return parts(self.clean_wave(), self.noise_wave(), snr_db)
 
     def clean_wave(self) -> FloatArray:
         """The machine alone as recorded, (160,000,); a clip that is too short repeats."""

@@ -20,7 +20,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.noise_robustness.mixtures import N_SAMPLES, MixtureSet
 from benchmarks.noise_robustness.scorers import Outputs
-from benchmarks.noise_robustness.trial import Trial
 from edge_asd.score import MarginScorer
 from edge_asd.types import FloatArray
 from train.checkpoint import Checkpoint, load_checkpoint
@@ -52,15 +51,14 @@ class Cost:
     multiply_adds: int
 
 
-def trained(trial: Trial, name: str, settings: TrainingSettings) -> Path:
-    """Train on the trial's mixtures, unless the work folder holds the run of that name whole; gives the run's folder.
+def trained(folder: Path, run: Path, settings: TrainingSettings) -> Checkpoint:
+    """Train on a data folder, unless the run folder holds it whole.
 
     Raises:
         EdgeAsdError: as `train.fit.fit`.
     """
-    run = trial.work / name
-    finished(run, lambda: fit(trial.folder, run, settings, Console(quiet=True), resume=True))
-    return run
+    finished(run, lambda: fit(folder, run, settings, Console(quiet=True), resume=True))
+    return load_checkpoint(run)
 
 
 def finished(run: Path, train: Callable[[], object]) -> None:

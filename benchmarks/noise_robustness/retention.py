@@ -1,4 +1,4 @@
-"""A trial and the preset of an encoder in, the encoder frozen, retained, denoised, or heard without mixing, out."""
+"""A trial and the preset of an encoder in, it trained on mixtures, frozen, retained, denoised or heard apart out."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.noise_robustness.corpus import write_corpus
-from benchmarks.noise_robustness.methods import Compute, Fitted, Method, network, settings_for
+from benchmarks.noise_robustness.methods import Compute, Fitted, Method, network, settings_for, trained_on
 from benchmarks.noise_robustness.mixtures import MixtureSet
-from benchmarks.noise_robustness.networks import Cost, Listener, finished, multiply_adds, times_of, trained
+from benchmarks.noise_robustness.networks import Listener, finished, times_of
 from benchmarks.noise_robustness.scorers import ENROLLED, Outputs
 from benchmarks.noise_robustness.trial import Trial
 from train.checkpoint import load_checkpoint
@@ -25,6 +25,8 @@ _SCORERS = ("margin", "k-NN", "k-NN map", "fusion")
 _MOST_OF_THE_NOISE = 0.8
 """Share of the noise clips that a batch may hold, where there are few: some validate, and none is drawn twice."""
 
+_ORACLE_SNR_DB = 0.0
+
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "denoised": {"objective": "denoise"},
     "tagged": {"align_weight": 0.0},
@@ -34,30 +36,40 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
 """What of train.retain's settings differs: the denoising baseline, each loss alone, both."""
 
 
-def frozen(trial: Trial, compute: Compute, *, base: str) -> Fitted:
-    """The encoder as train.fit left it."""
+def on_mixtures(trial: Trial, compute: Compute, *, base: str) -> Fitted:
+    """The network of the rivals' table: trained on mixtures in stationary noise from the beginning."""
     return dataclasses.replace(network(trial, compute, preset=base), scorers=_SCORERS)
+
+
+def frozen(trial: Trial, compute: Compute, *, base: str) -> Fitted:
+    """The encoder as train.fit leaves it, trained on the same machines without noise."""
+    machines, _ = write_corpus(trial)
+    settings = settings_for(base, trial.protocol, compute, trial.seed)
+    return dataclasses.replace(trained_on(machines, _start(trial, base), settings), scorers=_SCORERS)
+
+
+def _start(trial: Trial, base: str) -> Path:
+    """The run folder of the encoder that has not heard noise yet."""
+    return trial.work / f"{base}-clean"
 
 
 def fine_tuned(trial: Trial, compute: Compute, *, base: str, changes: Mapping[str, Any]) -> Fitted:
     """The encoder after train.retain, for the protocol's windows; its time is that of both trainings."""
-    start = trained(trial, base, settings_for(base, trial.protocol, compute, trial.seed))
-    settings = _settings(trial, compute, start, changes)
+    start = frozen(trial, compute, base=base).cost
+    settings = _settings(trial, compute, _start(trial, base), changes)
     name = [base, *(f"{name}-{value}" for name, value in changes.items()), "fine-tuned", str(settings.steps)]
     run = trial.work / "-".join(name)
     machines, noise = write_corpus(trial)
     finished(run, lambda: retain(machines, noise, run, settings, Console(quiet=True), resume=True))
-    checkpoint = load_checkpoint(run)
-    times = np.add(times_of(start), times_of(run))
-    cost = Cost(
-        training_s=float(times[0]),
-        training_cpu_s=float(times[1]),
-        steps=settings.steps,
-        parameters=sum(parameter.numel() for parameter in checkpoint.network.parameters()),
-        multiply_adds=multiply_adds(checkpoint.network),
+    training_s, training_cpu_s = times_of(run)
+    cost = dataclasses.replace(
+        start,
+        training_s=start.training_s + training_s,
+        training_cpu_s=start.training_cpu_s + training_cpu_s,
+        steps=start.steps + settings.steps,
     )
     told = settings.as_plain() | {"start_from": base}
-    return Fitted(hear=Listener(checkpoint, compute.device), scorers=_SCORERS, cost=cost, settings=told)
+    return Fitted(hear=Listener(load_checkpoint(run), compute.device), scorers=_SCORERS, cost=cost, settings=told)
 
 
 def _settings(trial: Trial, compute: Compute, start: Path, changes: Mapping[str, Any]) -> RetainSettings:
@@ -82,12 +94,15 @@ def _settings(trial: Trial, compute: Compute, start: Path, changes: Mapping[str,
 
 
 def oracle(trial: Trial, compute: Compute, *, base: str) -> Fitted:
-    """The frozen encoder hears machine and noise apart; what it says of both is mixed in halves: the upper bound."""
+    """The frozen encoder hears machine and noise apart; what it says of both is mixed in halves: the upper bound.
+
+    Both are as loud as in a mixture at 0 dB, at which train.retain mixes: what it is aligned to.
+    """
     fitted = frozen(trial, compute, base=base)
-    listener = Listener(load_checkpoint(trial.work / base), compute.device)
+    listener = Listener(load_checkpoint(_start(trial, base)), compute.device)
 
     def hear(mixtures: MixtureSet) -> Outputs:
-        parts = np.stack([mixture.parts() for mixture in mixtures.mixtures], axis=1)  # (2, N, samples)
+        parts = np.stack([mixture.parts(_ORACLE_SNR_DB) for mixture in mixtures.mixtures], axis=1)  # (2, N, samples)
         clean, noise = (listener.hear(waves, mixtures.class_names) for waves in parts)
         layers = {name: 0.5 * (vectors + noise.layers[name]) for name, vectors in clean.layers.items()}
         return Outputs(class_names=mixtures.class_names, layers=layers, groups=mixtures.groups)
@@ -96,7 +111,7 @@ def oracle(trial: Trial, compute: Compute, *, base: str) -> Fitted:
 
 
 def known(trial: Trial, compute: Compute, *, base: str) -> Fitted:
-    """The margin score of a network that was trained on the class that is left out elsewhere."""
+    """The margin score of a network that was trained on mixtures of the class that is left out elsewhere."""
     if trial.known is None:
         raise ValueError("no class is left out of the trial; expected one of open_first_shot")
     return dataclasses.replace(network(trial.known, compute, preset=base), scorers=("margin",))
@@ -118,6 +133,7 @@ def first_shot_methods(base: str) -> dict[str, Method]:
 def retention_methods(base: str) -> dict[str, Method]:
     """All rows of one encoder, by name."""
     return {
+        f"{base} on mixtures": functools.partial(on_mixtures, base=base),
         f"{base} frozen": functools.partial(frozen, base=base),
         **{
             f"{base} {name}": functools.partial(fine_tuned, base=base, changes=changes)

@@ -21,6 +21,7 @@ from train.data import list_folder
 from train.retain.noise import list_noise
 from train.synth import __main__ as synth
 
+ROWS = ("on mixtures", "frozen", "denoised", "tagged", "aligned", "retained", "oracle")
 PROTOCOL = Protocol(limit=3, tested_mixtures=3, further_mixtures=1, memory_each=2, snrs_db=(0.0,), windows=8)
 
 
@@ -117,7 +118,7 @@ def test_so_many_are_remembered_as_the_scorer_says():
 
 
 def test_oracle_hears_machine_and_noise_apart(first_shot, monkeypatch):
-    """Its embedding is the mean of theirs, as they stand in the mixture."""
+    """Its embedding is the mean of theirs, as loud as in a mixture at 0 dB whatever the mixture's ratio."""
 
     class Listener:
         def __init__(self, *_arguments):
@@ -128,13 +129,14 @@ def test_oracle_hears_machine_and_noise_apart(first_shot, monkeypatch):
             return Outputs(class_names=class_names, layers={"embedding": levels})
 
     nothing = Fitted(hear=None, scorers=(), cost=None, settings={})
-    monkeypatch.setattr(retention, "network", lambda *_a, **_k: nothing)
+    monkeypatch.setattr(retention, "frozen", lambda *_a, **_k: nothing)
     monkeypatch.setattr(retention, "load_checkpoint", lambda _run: None)
     monkeypatch.setattr(retention, "Listener", Listener)
     fitted = retention.oracle(first_shot, Compute(), base="logmel-os-scl")
-    mixtures = first_shot.test["stationary", 0.0]
+    mixtures = first_shot.memory["stationary"]
+    assert {mixture.snr_db for mixture in mixtures.mixtures} != {0.0}
     found = fitted.hear(mixtures).layers["embedding"][:, 0]
-    expected = [np.sqrt(np.mean(np.square(mixture.parts()), axis=1)).mean() for mixture in mixtures.mixtures]
+    expected = [np.sqrt(np.mean(np.square(mixture.parts(0.0)), axis=1)).mean() for mixture in mixtures.mixtures]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert fitted.scorers == ("k-NN", "k-NN map")
 
@@ -144,7 +146,7 @@ def test_every_study_has_its_quick_rows():
     for study in STUDIES.values():
         assert set(study.quick_methods) <= set(study.methods)
     for base in ("logmel-os-scl", "tfstgram-os-scl"):
-        names = {f"{base} {row}" for row in ("frozen", "denoised", "tagged", "aligned", "retained", "oracle")}
+        names = {f"{base} {row}" for row in ROWS}
         assert names <= set(STUDIES["retention"].methods)
         assert names | {f"{base} trained on it"} <= set(STUDIES["first-shot"].methods)
 
@@ -153,7 +155,7 @@ def test_row_of_another_study_is_refused(generated, tmp_path, capsys):
     """With those that there are."""
     command = [str(generated), "--quick", "--json", str(tmp_path / "r.json"), "--study", "retention"]
     assert main([*command, "--methods", "ae"]) == 2
-    assert "--methods ae: study retention has logmel-os-scl frozen" in " ".join(capsys.readouterr().err.split())
+    assert "--methods ae: study retention has logmel-os-scl on mixtures" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.slow
