@@ -41,8 +41,8 @@ class TgramNet(nn.Module):
 class MaxPool(nn.Module):
     """Maxima of windows side by side, a rest left out: (B, C, n) -> (B, C, n // length).
 
-    What is trained takes them one axis deeper: the gradient of torch's max-pool takes three times as long on a CPU.
-    Exports hold the max-pool, which every engine knows.
+    In training they are maxima over an axis: the gradient of torch's max-pool, compiled for a CPU, takes up to four
+    times as long. Exports hold the max-pool, which every engine knows.
     """
 
     def __init__(self, length: int) -> None:

@@ -25,8 +25,6 @@ _SCORERS = ("margin", "k-NN", "k-NN map", "fusion")
 _MOST_OF_THE_NOISE = 0.8
 """Share of the noise clips that a batch may hold, where there are few: some validate, and none is drawn twice."""
 
-_ORACLE_SNR_DB = 0.0
-
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "denoised": {"objective": "denoise"},
     "tagged": {"align_weight": 0.0},
@@ -55,18 +53,19 @@ def _start(trial: Trial, base: str) -> Path:
 
 def fine_tuned(trial: Trial, compute: Compute, *, base: str, changes: Mapping[str, Any]) -> Fitted:
     """The encoder after train.retain, for the protocol's windows; its time is that of both trainings."""
-    start = frozen(trial, compute, base=base).cost
-    settings = _settings(trial, compute, _start(trial, base), changes)
-    name = [base, *(f"{name}-{value}" for name, value in changes.items()), "fine-tuned", str(settings.steps)]
+    earlier = frozen(trial, compute, base=base).cost  # trained now, where no row before did
+    start = _start(trial, base)
+    settings = _settings(trial, compute, start, changes)
+    name = [start.name, *(f"{name}-{value}" for name, value in changes.items()), "fine-tuned", str(settings.steps)]
     run = trial.work / "-".join(name)
     machines, noise = write_corpus(trial)
     finished(run, lambda: retain(machines, noise, run, settings, Console(quiet=True), resume=True))
     training_s, training_cpu_s = times_of(run)
     cost = dataclasses.replace(
-        start,
-        training_s=start.training_s + training_s,
-        training_cpu_s=start.training_cpu_s + training_cpu_s,
-        steps=start.steps + settings.steps,
+        earlier,
+        training_s=earlier.training_s + training_s,
+        training_cpu_s=earlier.training_cpu_s + training_cpu_s,
+        steps=earlier.steps + settings.steps,
     )
     told = settings.as_plain() | {"start_from": base}
     return Fitted(hear=Listener(load_checkpoint(run), compute.device), scorers=_SCORERS, cost=cost, settings=told)
@@ -96,13 +95,14 @@ def _settings(trial: Trial, compute: Compute, start: Path, changes: Mapping[str,
 def oracle(trial: Trial, compute: Compute, *, base: str) -> Fitted:
     """The frozen encoder hears machine and noise apart; what it says of both is mixed in halves: the upper bound.
 
-    Both are as loud as in a mixture at 0 dB, at which train.retain mixes: what it is aligned to.
+    Both are as loud as in the mixtures of train.retain, whatever the test's ratio: what it is aligned to.
     """
     fitted = frozen(trial, compute, base=base)
+    snr_db, _ = RetainSettings().snr_db
     listener = Listener(load_checkpoint(_start(trial, base)), compute.device)
 
     def hear(mixtures: MixtureSet) -> Outputs:
-        parts = np.stack([mixture.parts(_ORACLE_SNR_DB) for mixture in mixtures.mixtures], axis=1)  # (2, N, samples)
+        parts = np.stack([mixture.parts(snr_db) for mixture in mixtures.mixtures], axis=1)  # (2, N, samples)
         clean, noise = (listener.hear(waves, mixtures.class_names) for waves in parts)
         layers = {name: 0.5 * (vectors + noise.layers[name]) for name, vectors in clean.layers.items()}
         return Outputs(class_names=mixtures.class_names, layers=layers, groups=mixtures.groups)

@@ -176,9 +176,11 @@ def test_nobody_publishes_as_another_device(site, publish, user, device, wait_un
 
 
 def test_device_with_a_password_is_its_user(site, publish, wait_until):
-    """The other way in, over TLS too."""
-    _, outbox = publish(site.settings(user="hall/fan-7"), device="fan-7")
+    """The other way in, over TLS too: what it publishes is acknowledged."""
+    publisher, outbox = publish(site.settings(user="hall/fan-7"), device="fan-7")
     wait_until(lambda: outbox.status().messages == 0)
+    assert publisher.status().acknowledged == 3
+    assert publisher.status().trouble is None
 
 
 def test_commands_go_from_operators_to_their_device_alone(site):
