@@ -8,13 +8,15 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/pip $(INSTALL)
 IN_PARALLEL := --numprocesses 3 --dist loadfile
 # Threads of torch that wait for work sleep, and leave the cores to the tests beside them.
 test test-oldest: export OMP_WAIT_POLICY := PASSIVE
+# NVRTC, where pip brought it, is not where the loader looks.
+ON_GPU = LD_LIBRARY_PATH="$$(find .venv-gpu -name 'libnvrtc.so.1*' -printf '%h:' -quit)$$LD_LIBRARY_PATH" .venv-gpu/bin/python
 TEST_PACKAGES := espeak-ng faketime g++ mosquitto openssl pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins systemd
 
 # The oldest Python that devices have, where one is installed: edge_asd's own tests run under it too.
 PYTHON_OLDEST ?= $(shell for python in python3.10 $(PYENV_ROOT)/versions/3.10*/bin/python3.10; do \
   "$$python" -c 'import ensurepip' 2>/dev/null && { echo "$$python"; break; }; done)
 
-.PHONY: help demo test test-oldest test-slow test-gpu pycuda-kit check bench package clean
+.PHONY: help demo test test-oldest test-slow test-gpu bench-gpu gpu-kit pycuda-kit check bench package clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
@@ -32,8 +34,11 @@ test-oldest: .venv-oldest/.device .venv/.system-test ## the device part's tests 
 test-slow: .venv/.workstation .venv/.system-test ## the long tests
 	$(BIN)/python -m pytest -m slow --timeout 1800
 
-test-gpu: .venv/.workstation ## the tests that need an NVIDIA GPU, its driver, TensorRT and NVRTC
-	$(BIN)/python -m pytest -m gpu --timeout 1800 -rs
+test-gpu: gpu-kit ## the tests that need an NVIDIA GPU; what they lack besides its driver is fetched
+	$(ON_GPU) -m pytest -m gpu --timeout 1800 -rs tests/edge_asd/gpu
+
+bench-gpu: gpu-kit ## latency figures of this machine's GPU; beside torch, where it is installed for CUDA
+	$(ON_GPU) -m benchmarks.latency --gpu
 
 check: .venv/.workstation ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .
@@ -52,7 +57,7 @@ package: .venv/.device ## the wheel of the device part, and an archive that a de
 	sh firmware_configs/systemd/pack.sh dist/*.whl dist
 
 clean: ## remove .venv and build products
-	rm -rf .venv .venv-oldest build dist *.egg-info
+	rm -rf .venv .venv-oldest .venv-gpu build dist *.egg-info
 
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -77,6 +82,16 @@ clean: ## remove .venv and build products
 	PYTHONWARNINGS=ignore .venv-oldest/bin/pip $(INSTALL) --upgrade pip
 	PYTHONWARNINGS=ignore .venv-oldest/bin/pip $(INSTALL) --editable '.[openvino,onnxruntime,test]'
 	@touch $@
+
+# The system's packages are seen: on a Jetson TensorRT and torch are JetPack's.
+.venv-gpu/.ready: setup.cfg pyproject.toml tests/gpu_kit/prepare.py
+	$(PYTHON) -m venv --system-site-packages .venv-gpu
+	PYTHONWARNINGS=ignore .venv-gpu/bin/pip $(INSTALL) --upgrade pip
+	PYTHONWARNINGS=ignore .venv-gpu/bin/pip $(INSTALL) --editable '.[onnxruntime,export,test]'
+	@touch $@
+
+gpu-kit: .venv-gpu/.ready
+	@$(ON_GPU) tests/gpu_kit/prepare.py || echo "tests that need it will skip" >&2
 
 # NVIDIA's Python bindings, builder and compiler for tests without a GPU. Where the wheels cannot be had, these skip.
 .venv/.tensorrt-kit: tests/tensorrt_kit/prepare.py | .venv/bin/pip .venv/.system-test

@@ -19,6 +19,7 @@ import numpy as np
 
 from edge_asd.bundle import Bundle, Golden, Manifest, Precision, open_bundle
 from edge_asd.engine import Workload
+from edge_asd.errors import EdgeAsdError
 from edge_asd.pipeline import Pipeline, open_pipeline
 from edge_asd.types import Block, Window
 from edge_asd.window import Windower
@@ -43,10 +44,11 @@ def main() -> None:
     """Serve bursts until stdin ends."""
     name, bundle_path, device = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
     bundle = open_bundle(bundle_path)
-    if name.startswith("torch-"):
-        contestant = _open_torch(name, bundle_path, device)
-    else:
-        contestant = _open_product(name, bundle_path)
+    try:
+        contestant = _opened(name, bundle_path, device)
+    except EdgeAsdError as error:
+        print(json.dumps({"absent": str(error)}), flush=True)
+        sys.exit(error.exit_code)
     windows = _windows(bundle.golden, bundle.manifest)
     del bundle
     for _ in range(2):  # the first takes as long as compilation does
@@ -60,6 +62,10 @@ def main() -> None:
             afresh = (replace(window, fresh_samples=len(window.wave)) for window in windows)
             burst["whole_window"] = _burst(contestant.score, afresh, n_windows, n_warm_up)
         print(json.dumps({**burst, "peak_rss_mb": _peak_rss_mb()}), flush=True)
+
+
+def _opened(name: str, bundle_path: Path, device: str) -> Contestant:
+    return _open_torch(name, bundle_path, device) if name.startswith("torch-") else _open_product(name, bundle_path)
 
 
 def _burst(score: Score, windows: Iterator[Window], n_windows: int, n_warm_up: int) -> list[tuple[float, float, float]]:

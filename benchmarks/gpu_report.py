@@ -137,8 +137,9 @@ def figures_from(contestants: Contestants, front_end: Contestants) -> list[Figur
         hold(p50_ms, name, "torch-eager", 0.1)
     hold(p50_ms, "tensorrt-int8-x16", "tensorrt-int8", 3.0)
     for suffix in ("", "-x16"):
-        hold(launch_us, f"log-mel{suffix}", f"copy{suffix}", 3.0)
-        hold(launch_us, f"log-mel{suffix}", f"torch-stft-mel{suffix}", 0.2)
+        for kernel in ("log-mel", "log-mel-of-a-tone"):
+            hold(launch_us, f"{kernel}{suffix}", f"copy{suffix}", 3.0)
+            hold(launch_us, f"{kernel}{suffix}", f"torch-stft-mel{suffix}", 0.2)
     found += [
         Figure(name=f"{name} cpu_p50_ms", found=contestants[name]["cpu_p50_ms"], at_most=0.2)
         for name in ("tensorrt-fp16", "tensorrt-int8")

@@ -26,6 +26,7 @@ from benchmarks.gpu_report import report_gpu, torch_sees_gpu
 from benchmarks.report import print_table, write_report
 from benchmarks.turns import Contestant, contestant
 from edge_asd.bundle import open_bundle
+from edge_asd.cuda import Gpu
 from edge_asd.engine.tensorrt import device_key_here
 from edge_asd.errors import EdgeAsdError, UnavailableError
 
@@ -51,6 +52,7 @@ _BUNDLE = _ROOT / "examples" / "bldc_motor" / "bldc-motor-1.0.0.asd"
 _PAUSE_S = 0.1  # until the threads of the contestant before have gone to sleep
 _WINDOWS_PER_BURST = 20
 _GPU_WINDOWS_PER_BURST = 200
+_ENOUGH_FOR_P999 = 2000
 
 
 @dataclass(kw_only=True)
@@ -58,20 +60,31 @@ class _Runner:
     """One contestant's process, and what it has measured so far."""
 
     contestant: Contestant
+    absent: str = ""  # why it measures nothing, or no more
     hop_ms: list[tuple[float, float, float]] = field(default_factory=list)  # latency, front end's part, CPU time
     whole_window_ms: list[tuple[float, float, float]] = field(default_factory=list)
     peak_rss_mb: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.absent = self.contestant.ready.get("absent", "")
+
     def take_turn(self, n_windows: int) -> None:
-        answer = self.contestant.ask(str(n_windows))
+        if self.absent:
+            return
+        try:
+            answer = self.contestant.ask(str(n_windows))
+        except RuntimeError as error:  # the others go on
+            self.absent = str(error)
+            return
         self.hop_ms += answer["hop"]
         self.whole_window_ms += answer.get("whole_window", [])
         self.peak_rss_mb = answer["peak_rss_mb"]
 
     def figures(self) -> dict[str, float]:
         latency_ms, features_ms, cpu_ms = np.array(self.hop_ms).T
+        shares = (50, 90, 99, 99.9) if latency_ms.size >= _ENOUGH_FOR_P999 else (50, 90, 99)
         figures = {
-            **{f"p{share}_ms": float(np.percentile(latency_ms, share)) for share in (50, 90, 99)},
+            **{f"p{share:g}_ms": float(np.percentile(latency_ms, share)) for share in shares},
             "max_ms": float(latency_ms.max()),
             "features_p50_ms": float(np.percentile(features_ms, 50)),
             "cpu_p50_ms": float(np.percentile(cpu_ms, 50)),
@@ -97,24 +110,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         bundle = open_bundle(options.bundle)
-        gpu = dict(device_key_here()) if options.gpu else None
+        gpu = gpu_here() if options.gpu else None
     except EdgeAsdError as error:
         parser.exit(error.exit_code, f"{parser.prog}: {error}\n")
     all_names = GPU_CONTESTANTS if options.gpu else CONTESTANTS
     names = options.only or [name for name in all_names if not (options.quick and name == "torch-compile")]
+    absent: dict[str, str] = {}
     if gpu is not None and not torch_sees_gpu():
-        print("torch is not here or has no CUDA: measured without it", file=sys.stderr)
-        names = [name for name in names if not name.startswith("torch-")]
-    if not names:
-        parser.exit(UnavailableError.exit_code, f"{parser.prog}: no contestant is left to measure; install torch\n")
+        absent |= dict.fromkeys(_of("torch", names), "torch is not here or has no CUDA")
+    if gpu is not None and "no_tensorrt" in gpu:
+        absent |= dict.fromkeys(_of("tensorrt", names), gpu["no_tensorrt"])
     per_burst = _GPU_WINDOWS_PER_BURST if options.gpu else _WINDOWS_PER_BURST
     rounds, n_windows = (3, 5) if options.quick else (20, per_burst)
     device = "cuda" if options.gpu else "cpu"
-    contestants = measure(names, options.bundle, rounds=rounds, n_windows=n_windows, device=device)
+    here = [name for name in names if name not in absent]
+    contestants, ended = measure(here, options.bundle, rounds=rounds, n_windows=n_windows, device=device)
+    absent |= ended
+    for name, reason in absent.items():
+        print(f"{name} is not measured: {reason}", file=sys.stderr)
+    if not contestants and (gpu is None or options.only):
+        parser.exit(UnavailableError.exit_code, f"{parser.prog}: no contestant is left to measure\n")
     ratios = ratios_to_reference(contestants)
     manifest = bundle.manifest
     details: dict[str, Any] = {
         "model": {"name": manifest.name, "version": manifest.version, "classes": len(manifest.classes)},
+        **({"absent": absent} if absent else {}),
     }
     if gpu is not None:
         report = report_gpu(options.bundle, contestants)
@@ -128,22 +148,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def gpu_here() -> dict[str, str]:
+    """What the figures are of: GPU and TensorRT, or why there is none under `no_tensorrt`.
+
+    Raises:
+        UnavailableError: there is no driver, no GPU, or the driver is too old.
+        CudaError: the GPU cannot be used.
+    """
+    with Gpu() as gpu:
+        name = f"{gpu.name} {gpu.architecture}"
+    try:
+        return dict(device_key_here())
+    except UnavailableError as error:
+        return {"gpu": name, "no_tensorrt": str(error)}
+
+
+def _of(engine: str, names: Sequence[str]) -> list[str]:
+    return [name for name in names if name.startswith(f"{engine}-")]
+
+
 def measure(
     names: Sequence[str], bundle: Path, *, rounds: int, n_windows: int, device: str = "cpu"
-) -> dict[str, dict[str, float]]:
-    """Let the contestants take turns: in every round each scores n_windows, in an order that rotates."""
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Let the contestants take turns: in every round each scores n_windows, in an order that rotates.
+
+    Returns:
+        Figures by contestant, and of those that could not be measured to the end, the reason.
+    """
     with ExitStack() as stack:
         arguments = (str(bundle.resolve()), device)
-        runners = {
-            name: _Runner(contestant=stack.enter_context(contestant("benchmarks.contestant", (name, *arguments))))
-            for name in names
-        }
+        runners: dict[str, _Runner] = {}
+        absent: dict[str, str] = {}
+        for name in names:
+            try:
+                opened = stack.enter_context(contestant("benchmarks.contestant", (name, *arguments)))
+                runners[name] = _Runner(contestant=opened)
+            except RuntimeError as error:
+                absent[name] = str(error)
         for number in track(range(rounds), "measuring", transient=True, disable=not sys.stderr.isatty()):
-            first = number % len(names)
+            first = number % len(names) if names else 0
             for name in (*names[first:], *names[:first]):
-                runners[name].take_turn(n_windows)
-                time.sleep(_PAUSE_S)
-        return {name: runner.figures() for name, runner in runners.items()}
+                if name in runners:
+                    runners[name].take_turn(n_windows)
+                    time.sleep(_PAUSE_S)
+        absent |= {name: runner.absent for name, runner in runners.items() if runner.absent}
+        return {name: runner.figures() for name, runner in runners.items() if not runner.absent}, absent
 
 
 def ratios_to_reference(contestants: dict[str, dict[str, float]]) -> dict[str, float]:

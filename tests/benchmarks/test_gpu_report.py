@@ -50,13 +50,13 @@ def test_boards_are_projected_at_the_share_of_the_bound_reached_here() -> None:
 
 def test_one_command_reports_all(monkeypatch, tmp_path, capsys) -> None:
     """The JSON holds latencies, front end, ceilings, figures, bounds and projections; the tables are printed."""
-    monkeypatch.setattr(latency, "device_key_here", lambda: {"gpu": "made up", "tensorrt": "10.3.0"})
+    monkeypatch.setattr(latency, "gpu_here", lambda: {"gpu": "made up", "tensorrt": "10.3.0"})
     monkeypatch.setattr(latency, "torch_sees_gpu", lambda: False)
     asked = []
 
     def measure(names, *_, **__):
         asked.extend(names)
-        return {name: dict(CONTESTANTS[name]) for name in names if name in CONTESTANTS}
+        return {name: dict(CONTESTANTS[name]) for name in names if name in CONTESTANTS}, {}
 
     monkeypatch.setattr(latency, "measure", measure)
     monkeypatch.setattr(latency, "report_gpu", lambda bundle, found: report_from_measured(bundle, found, MEASURED))
@@ -74,9 +74,23 @@ def test_one_command_reports_all(monkeypatch, tmp_path, capsys) -> None:
     assert "torch is not here or has no CUDA" in captured.err
 
 
+def test_without_tensorrt_the_front_end_is_measured(monkeypatch, tmp_path, capsys) -> None:
+    """The kernels need the driver and NVRTC alone; what is not measured stands in the JSON with its reason."""
+    monkeypatch.setattr(latency, "gpu_here", lambda: {"gpu": "made up", "no_tensorrt": "TensorRT is not installed"})
+    monkeypatch.setattr(latency, "torch_sees_gpu", lambda: False)
+    monkeypatch.setattr(latency, "report_gpu", lambda bundle, found: report_from_measured(bundle, found, MEASURED))
+    path = tmp_path / "latency-gpu.json"
+    assert latency.main(["--gpu", "--json", str(path)]) == 0
+    report = json.loads(path.read_text())
+    assert report["absent"]["tensorrt-int8-x16"] == "TensorRT is not installed"
+    assert set(report["absent"]) == set(latency.GPU_CONTESTANTS)
+    assert report["figures"]["log-mel / copy"] == {"found": 2.0, "at_most": 3.0}
+    assert "tensorrt-fp16 is not measured: TensorRT is not installed" in capsys.readouterr().err
+
+
 def test_no_contestant_left_is_an_error(monkeypatch, capsys) -> None:
     """Torch alone was asked for, and is not here."""
-    monkeypatch.setattr(latency, "device_key_here", lambda: {"gpu": "made up"})
+    monkeypatch.setattr(latency, "gpu_here", lambda: {"gpu": "made up"})
     monkeypatch.setattr(latency, "torch_sees_gpu", lambda: False)
     with pytest.raises(SystemExit) as caught:
         latency.main(["--gpu", "--only", "torch-eager"])

@@ -10,6 +10,8 @@ import pytest
 from edge_asd.cuda import Gpu
 from edge_asd.pipeline import open_pipeline
 
+KERNELS = ("log-mel", "log-mel-of-a-tone", "rings", "copy")
+
 
 @pytest.fixture(autouse=True)
 def gpu_front_end(monkeypatch):
@@ -35,7 +37,7 @@ def test_front_end_is_measured_beside_a_copy_of_its_data(
     monkeypatch.setattr(sys, "argv", ["gpu_front_end", str(make_hand_bundle().path)])
     gpu_front_end.main()
     measured = json.loads(capsys.readouterr().out)
-    names = [f"{name}{suffix}" for suffix in ("", "-x2") for name in ("log-mel", "rings", "copy")]
+    names = [f"{name}{suffix}" for suffix in ("", "-x2") for name in KERNELS]
     assert list(measured["contestants"]) == names
     assert measured["contestants"]["log-mel"]["bound_us"] != 0
     assert measured["ceilings"]["operations_per_s"].keys() == {"fp32"}
