@@ -16,7 +16,7 @@ from edge_asd.artifacts import Artifact, Artifacts, DamagedError, read_artifact
 from edge_asd.commands.device_option import add_device_option
 from edge_asd.config import load_config
 from edge_asd.daemon.models import artifacts_from_config, pipeline_from_config, verified_bundle
-from edge_asd.engine.tensorrt import device_key_here
+from edge_asd.engine.tensorrt import device_keys_here
 from edge_asd.errors import EdgeAsdError
 
 _DAMAGED_EXIT_CODE = 65  # EX_DATAERR
@@ -131,9 +131,9 @@ def _files(store: Artifacts) -> list[_File]:
 
 
 def _foreign() -> Callable[[Artifact], bool]:
-    """Whether an engine is for another device than this; on a machine without a GPU nobody can say, so none is."""
+    """Whether a file is for another device than this; on a machine without a GPU nobody can say, so none is."""
     try:
-        here = device_key_here()
+        here = device_keys_here()
     except EdgeAsdError:
         return lambda _: False
-    return lambda artifact: any(artifact.key.get(name, value) != value for name, value in here.items())
+    return lambda artifact: not here[artifact.kind].items() <= artifact.key.items()

@@ -39,6 +39,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuDeviceGet": (_OUT_INT, _INT),
     "cuDeviceGetName": (ctypes.c_char_p, _INT, _INT),
     "cuDeviceGetAttribute": (_OUT_INT, _INT, _INT),
+    "cuDeviceTotalMem_v2": (_OUT_SIZE, _INT),
     "cuDevicePrimaryCtxSetFlags_v2": (_INT, _UINT),
     "cuDevicePrimaryCtxRetain": (_OUT_POINTER, _INT),
     "cuDevicePrimaryCtxRelease_v2": (_INT,),

@@ -18,6 +18,8 @@ from edge_asd.cuda.driver import OUT_OF_MEMORY, CudaError, open_driver
 LOG = logging.getLogger(__name__)
 MemoryT = TypeVar("MemoryT")
 
+# CUdevice_attribute.
+_MULTIPROCESSOR_COUNT, _L2_CACHE_BYTES = 16, 38
 _COMPUTE_CAPABILITY_MAJOR, _COMPUTE_CAPABILITY_MINOR = 75, 76
 _SCHEDULE_BLOCKING_SYNC = 4
 _CAPTURE_RELAXED = 2
@@ -43,10 +45,19 @@ class Gpu:
         name = ctypes.create_string_buffer(256)
         cuda.cuDeviceGetName(name, len(name), device)
         self.name = name.value.decode("utf-8", "replace")
-        major, minor = ctypes.c_int(), ctypes.c_int()
-        cuda.cuDeviceGetAttribute(major, _COMPUTE_CAPABILITY_MAJOR, device)
-        cuda.cuDeviceGetAttribute(minor, _COMPUTE_CAPABILITY_MINOR, device)
-        self.compute_capability = (major.value, minor.value)
+        major, minor, self.n_multiprocessors, self.l2_bytes = (
+            self._attribute(attribute, device.value)
+            for attribute in (
+                _COMPUTE_CAPABILITY_MAJOR,
+                _COMPUTE_CAPABILITY_MINOR,
+                _MULTIPROCESSOR_COUNT,
+                _L2_CACHE_BYTES,
+            )
+        )
+        self.compute_capability = (major, minor)
+        total_bytes = ctypes.c_size_t()
+        cuda.cuDeviceTotalMem_v2(total_bytes, device)
+        self.total_bytes = total_bytes.value
         try:
             # Waiting for the GPU must not burn a core.
             cuda.cuDevicePrimaryCtxSetFlags_v2(device, _SCHEDULE_BLOCKING_SYNC)
@@ -159,6 +170,11 @@ class Gpu:
         except CudaError as error:
             LOG.debug("not given back: %s", error)
         self._binding.close()
+
+    def _attribute(self, attribute: int, device: int) -> int:
+        value = ctypes.c_int()
+        self._driver.cuDeviceGetAttribute(value, attribute, device)
+        return value.value
 
     def _allocated(self, n_bytes: int, purpose: str, allocate: Callable[[int], MemoryT]) -> MemoryT:
         try:

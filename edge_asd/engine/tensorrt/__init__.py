@@ -6,7 +6,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from edge_asd.artifacts import Artifacts, Key
@@ -14,17 +13,15 @@ from edge_asd.bundle import Manifest, Precision, TensorSpec
 from edge_asd.cuda import Gpu, LogMelKernels, Nvrtc, log_mel_cubin
 from edge_asd.engine.tensorrt.build import BuildSettings, batch_sizes, build_engine
 from edge_asd.engine.tensorrt.contexts import ForeignEngineError, Network, deserialize
+from edge_asd.engine.tensorrt.device import device_key, device_key_here, device_keys_here
 from edge_asd.engine.tensorrt.engine import TensorRtEngine
 from edge_asd.engine.tensorrt.library import import_tensorrt, make_logger
 from edge_asd.engine.tensorrt.memory import Memory, Sizes
 from edge_asd.errors import UnavailableError
 
-__all__ = ["TensorRtEngine", "device_key_here", "open_tensorrt", "power_mode"]
+__all__ = ["TensorRtEngine", "device_key_here", "device_keys_here", "open_tensorrt"]
 
 LOG = logging.getLogger(__name__)
-
-POWER_MODE_PATH = Path("/var/lib/nvpmodel/status")
-"""Where nvpmodel of a Jetson notes the mode, as `pmode:0002`."""
 
 
 def open_tensorrt(
@@ -118,33 +115,6 @@ def _deserialized(trt: Any, runtime: Any, gpu: Gpu, plans: _Plans, tensors: Sequ
             ) from error
         LOG.warning("%s; it is built again now", error)
         return deserialize(trt, runtime, plans.built(), tensors)
-
-
-def device_key(trt: Any, gpu: Gpu) -> Key:
-    """What of this device an engine depends on."""
-    return {
-        "tensorrt": str(trt.__version__),
-        "gpu": f"{gpu.name} {gpu.architecture}",
-        "power_mode": power_mode(),
-    }
-
-
-def device_key_here() -> Key:
-    """`device_key` of this machine.
-
-    Raises:
-        UnavailableError: there is no driver, GPU or TensorRT that serves.
-    """
-    with Gpu() as gpu:
-        return device_key(import_tensorrt(), gpu)
-
-
-def power_mode(path: Path | None = None) -> str:
-    """The Jetson's power mode, which decides what is fastest; `none` elsewhere."""
-    try:
-        return (path or POWER_MODE_PATH).read_text(encoding="ascii").strip() or "none"
-    except (OSError, UnicodeDecodeError):
-        return "none"
 
 
 class _Plans:

@@ -12,6 +12,7 @@ import pytest
 import edge_asd.engine.tensorrt as tensorrt_engine
 from edge_asd.cuda import driver
 from edge_asd.cuda.logmel import kernel_options
+from edge_asd.engine.tensorrt import device
 
 HERE = Path(__file__).parent
 LOGMEL_CU = Path(driver.__file__).with_name("logmel.cu")
@@ -48,6 +49,10 @@ class FakeCuda:
 
     def set_devices(self, count: int) -> None:
         self.library.fake_devices(count)
+
+    def set_module(self, *, n_multiprocessors: int, total_gib: int) -> None:
+        """Another module of the same name and architecture."""
+        self.library.fake_module(n_multiprocessors, ctypes.c_size_t(total_gib << 30))
 
     def run_threads_backwards(self, yes: bool) -> None:
         self.library.fake_backwards(yes)
@@ -127,7 +132,8 @@ def install_tensorrt(fake_cuda, monkeypatch, tmp_path):
         return module
 
     monkeypatch.setattr(tensorrt_engine, "Nvrtc", NoCompiler)
-    monkeypatch.setattr(tensorrt_engine, "POWER_MODE_PATH", tmp_path / "nvpmodel-status")
+    monkeypatch.setattr(device, "POWER_MODE_PATH", tmp_path / "nvpmodel-status")
+    monkeypatch.setattr(device, "BOARD_PATH", tmp_path / "board")
     return install
 
 

@@ -27,6 +27,8 @@ static std::map<uintptr_t, size_t> allocations;
 static size_t free_bytes = size_t(8) << 30;
 static int driver_version = 12060;
 static int devices = 1;
+static int multiprocessors = 8;
+static size_t total_bytes = size_t(8) << 30;
 static bool backwards = false;
 static int retained = 0;
 static thread_local std::vector<void*> contexts;
@@ -88,6 +90,7 @@ void fake_fail(const char* name, int code) { failures[name] = code; }
 void fake_free_bytes(size_t bytes) { free_bytes = bytes; }
 void fake_driver_version(int version) { driver_version = version; }
 void fake_devices(int count) { devices = count; }
+void fake_module(int sms, size_t bytes) { multiprocessors = sms; total_bytes = bytes; }
 void fake_backwards(int yes) { backwards = yes; }
 int fake_retained() { return retained; }
 int fake_contexts() { return int(contexts.size()); }
@@ -104,9 +107,10 @@ int cuDeviceGetCount(int* count) { CALL(cuDeviceGetCount) *count = devices; retu
 int cuDeviceGetName(char* name, int size, int) { CALL(cuDeviceGetName) std::snprintf(name, size, "Fake Orin"); return 0; }
 int cuDeviceGetAttribute(int* value, int attribute, int) {
     CALL(cuDeviceGetAttribute)
-    *value = attribute == 75 ? 8 : 7;
+    *value = attribute == 75 ? 8 : attribute == 76 ? 7 : attribute == 16 ? multiprocessors : 2 << 20;
     return 0;
 }
+int cuDeviceTotalMem_v2(size_t* bytes, int) { CALL(cuDeviceTotalMem_v2) *bytes = total_bytes; return 0; }
 int cuDevicePrimaryCtxSetFlags_v2(int, unsigned) { CALL(cuDevicePrimaryCtxSetFlags_v2) return 0; }
 int cuDevicePrimaryCtxRetain(void** context, int) {
     CALL(cuDevicePrimaryCtxRetain)
@@ -136,7 +140,7 @@ int cuCtxPopCurrent_v2(void** context) {
 int cuMemGetInfo_v2(size_t* free, size_t* total) {
     CONTEXT_CALL(cuMemGetInfo_v2)
     *free = free_bytes;
-    *total = size_t(8) << 30;
+    *total = total_bytes;
     return 0;
 }
 int cuMemAlloc_v2(uintptr_t* address, size_t bytes) { CONTEXT_CALL(cuMemAlloc_v2) return allocate(address, bytes); }

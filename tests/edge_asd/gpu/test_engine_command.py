@@ -76,6 +76,19 @@ def test_damaged_and_foreign_files_are_told_and_removed(install_tensorrt, config
     assert store.unfinished() == ()
 
 
+def test_kernel_of_another_architecture_is_foreign(install_tensorrt, config, tmp_path, capsys) -> None:
+    """A kernel is of no use on another architecture, whatever TensorRT: clean removes it and leaves the engine."""
+    install_tensorrt()
+    assert engine("build", config) == 0
+    store = Artifacts(tmp_path / "state" / "engines")
+    path = store.put("kernel", {"architecture": "sm_110", "nvrtc": "13.0"}, b"kernel of Thor")
+    capsys.readouterr()
+    assert engine("verify", config) == 0
+    assert f"{path}: sound, but of another GPU" in capsys.readouterr().out
+    assert engine("clean", config) == 0
+    assert capsys.readouterr().out == f"{path}: removed\n"
+
+
 def test_without_a_gpu_build_says_why_and_nothing_is_taken_for_foreign(
     install_tensorrt, config, monkeypatch, capsys
 ) -> None:

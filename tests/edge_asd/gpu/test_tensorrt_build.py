@@ -160,6 +160,25 @@ class TestCache:
         open_once(n_classes=4)
         assert len(newer.builds) == 1
 
+    @pytest.mark.parametrize(
+        "module", [{"n_multiprocessors": 16, "total_gib": 8}, {"n_multiprocessors": 8, "total_gib": 16}]
+    )
+    def test_engine_of_another_module_of_that_name_is_built_again(self, tensorrt, fake_cuda, open_once, module) -> None:
+        """All Orin modules are called Orin, of compute capability 8.7: what differs is in the key."""
+        open_once()
+        fake_cuda.set_module(**module)
+        open_once()
+        assert len(tensorrt.builds) == 2
+        assert [build.timings for build in tensorrt.builds] == [b"", b""]
+
+    def test_engine_of_another_board_is_built_again(self, tensorrt, open_once, tmp_path) -> None:
+        """A storage card that moved to another board brings no engine along."""
+        (tmp_path / "board").write_text("NVIDIA Jetson Orin NX Engineering Reference Developer Kit\0")
+        open_once()
+        (tmp_path / "board").write_text("NVIDIA Jetson AGX Orin Developer Kit\0")
+        open_once()
+        assert len(tensorrt.builds) == 2
+
     def test_engine_that_tensorrt_refuses_is_built_again(self, tensorrt, open_once, fake_cuda, caplog) -> None:
         """A kept engine with a sound seal that TensorRT takes for foreign all the same makes way for a new one."""
         open_once()
