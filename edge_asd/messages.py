@@ -206,6 +206,7 @@ class Messages:
         *,
         versions: Mapping[str, str],
         engine: str,
+        engine_trouble: str | None,
         uptime_s: float,
         clock_max_error_ms: float | None,
         counters: Mapping[str, int],
@@ -214,11 +215,13 @@ class Messages:
     ) -> OutgoingMessage:
         """The device's own state; the spool adds `drops`, what was lost since the health message before.
 
+        engine_trouble: why engines that the configuration names first do not compute; None where the first does.
         machine_counters: each machine's share of `counters`.
         """
         payload = {
             "versions": dict(versions),
             "engine": engine,
+            "engine_trouble": engine_trouble,
             "uptime_s": round(uptime_s, 1),
             "clock": {"synced": at.clock_synced, "max_error_ms": clock_max_error_ms},
             "counters": dict(counters),

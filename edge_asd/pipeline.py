@@ -70,9 +70,17 @@ class Pipeline:
         engine: runs its network.
         take_over: opens another engine, of the same outputs, should this one fail while it runs; None where there is
             none.
+        passed_over: names and reasons of engines that were to be used rather and do not work; more may be put into it.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, *, take_over: Callable[[], Engine] | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        *,
+        take_over: Callable[[], Engine] | None = None,
+        passed_over: list[str] | None = None,
+    ) -> None:
         self._spec = bundle.manifest.feature_spec
         self._scorers = ClassScorers(bundle)
         self._resources = ExitStack()
@@ -80,6 +88,7 @@ class Pipeline:
         self._resources.enter_context(one_blas_thread())
         self._resources.callback(self._close_engine)
         self._take_over = take_over
+        self._passed_over = [] if passed_over is None else passed_over
         self._ears: WeakSet[Ear] = WeakSet()
         self.engine_failures = 0
         self._use(engine)
@@ -109,6 +118,11 @@ class Pipeline:
     def engine(self) -> str:
         """What computes the scores now, with its precision, as openvino-int8."""
         return f"{self.engine_name}-{self.precision}"
+
+    @property
+    def engine_trouble(self) -> str | None:
+        """Why engines that were to be used rather do not compute; None where the first does."""
+        return "; ".join(self._passed_over) or None
 
     def ear(self, class_name: str, scorer: ScorerName | None = None) -> Ear:
         """A new ear that listens for one class of the bundle, one for each machine.
@@ -192,6 +206,7 @@ class Pipeline:
         except EdgeAsdError as refusal:
             raise EngineError(f"the {failed} engine has failed: {error}; and no other takes over: {refusal}") from error
         self._take_over = None
+        self._passed_over.append(f"{failed}: it has failed: {error}")
         self._use(engine)
         self.engine_failures += 1
         LOG.warning("the %s engine has failed: %s; %s takes over until the next start", failed, error, engine.name)
@@ -237,9 +252,17 @@ def open_pipeline(
         EngineError: the last engine fails in the self-test.
     """
 
+    passed_over: list[str] = []
+
     def opened(names: Sequence[str]) -> Engine:
         engine = open_engine(
-            bundle, prefer=names, precision=precision, threads=threads, workload=workload, artifacts=artifacts
+            bundle,
+            prefer=names,
+            precision=precision,
+            threads=threads,
+            workload=workload,
+            artifacts=artifacts,
+            passed_over=passed_over,
         )
         others = _behind(engine, names)
         try:
@@ -249,6 +272,7 @@ def open_pipeline(
             if not others:
                 raise
             LOG.warning("engine %s is not taken: %s; trying %s", engine.name, error, others[0])
+            passed_over.append(f"{engine.name}: {error}")
             return opened(others)
         except BaseException:
             engine.close()
@@ -263,7 +287,8 @@ def open_pipeline(
     others = _behind(engine, prefer)
     # What runs on the CPU has no fault of a GPU to be relieved from.
     is_on_gpu = isinstance(engine, WaveEngine)
-    return Pipeline(bundle, engine, take_over=partial(opened, others) if others and is_on_gpu else None)
+    take_over = partial(opened, others) if others and is_on_gpu else None
+    return Pipeline(bundle, engine, take_over=take_over, passed_over=passed_over)
 
 
 def _behind(engine: Engine, names: Sequence[str]) -> Sequence[str]:

@@ -133,7 +133,13 @@ class Daemon:
             spool=spool,
             machines=machines,
             counts=tuple(self._counters.counts()),
-            troubles=troubles_of(machines=machines, broker=broker, spool=spool, stalled=self._stalled),
+            troubles=troubles_of(
+                machines=machines,
+                broker=broker,
+                spool=spool,
+                stalled=self._stalled,
+                engine_trouble=self._hearing.engine_trouble,
+            ),
         )
 
     def _say(self, messages: Sequence[OutgoingMessage]) -> None:
@@ -227,6 +233,7 @@ class Daemon:
             Moment(utc_s=time.time(), monotonic_s=monotonic_s, clock_synced=clock.synced),
             versions=software_versions(),
             engine=engine,
+            engine_trouble=self._hearing.engine_trouble,
             uptime_s=monotonic_s - self._started_s,
             clock_max_error_ms=clock.max_error_ms,
             counters=self._counters.totals(),

@@ -118,6 +118,11 @@ class Hearing:
         """What computes the scores now, as openvino-int8."""
         return self._pipeline.engine
 
+    @property
+    def engine_trouble(self) -> str | None:
+        """Why engines that the configuration names before it do not; None where it is the first."""
+        return self._pipeline.engine_trouble
+
     def note(self) -> None:
         """Keep what was found of a model in shadow or on trial: another hearing is to go on from there."""
         self._succession.note()

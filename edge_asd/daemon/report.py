@@ -98,7 +98,12 @@ def _with(before: MachineReport, message: OutgoingMessage, now_s: float) -> Mach
 
 
 def troubles_of(
-    *, machines: Sequence[MachineReport], broker: PublisherStatus, spool: SpoolStatus, stalled: Sequence[str]
+    *,
+    machines: Sequence[MachineReport],
+    broker: PublisherStatus,
+    spool: SpoolStatus,
+    stalled: Sequence[str],
+    engine_trouble: str | None,
 ) -> tuple[str, ...]:
     """What is wrong with the device itself, worst first; an alarm of a machine is no trouble of the device."""
     troubles = list(stalled)
@@ -108,4 +113,6 @@ def troubles_of(
     lost = spool.dropped + spool.unwritten
     if lost:
         troubles.append(f"{lost} messages lost since the start ({spool.unwritten} of them refused by the disk)")
+    if engine_trouble is not None:
+        troubles.append(f"not the engine that the configuration names first: {engine_trouble}")
     return tuple(troubles)

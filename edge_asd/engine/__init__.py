@@ -120,6 +120,7 @@ def open_engine(
     threads: int | None = None,
     workload: Workload | None = None,
     artifacts: Artifacts | None = None,
+    passed_over: list[str] | None = None,
 ) -> Engine:
     """Open the first engine of `prefer` that runs the bundle's network; why others do not is logged.
 
@@ -130,6 +131,7 @@ def open_engine(
         threads: that the engine computes with; None or 0 is one for each core.
         workload: by default one machine at the default hop.
         artifacts: keeps what takes long to build; None builds anew each time.
+        passed_over: gets the name and the reason of each engine that was tried first and does not run it.
 
     Raises:
         UsageError: prefer is empty or names an engine that does not exist.
@@ -166,6 +168,8 @@ def open_engine(
                     _reason(error), "" if is_last else f"; trying {prefer[place + 1]}")  # fmt: skip
             continue
         LOG.info("engine %s runs the %s network", name, precision)
+        if passed_over is not None:
+            passed_over += reasons
         return engine
     raise UnavailableError(
         f"no engine works here for the {precision} network of {bundle.path}: {'; '.join(reasons)}; install one: "

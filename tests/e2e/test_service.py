@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import urllib.request
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,6 +20,10 @@ def free_port():
 
 def scores(subscriber):
     return [message.payload for message in subscriber.heard if message.leaf == "score"]
+
+
+def healths(subscriber):
+    return [message.payload for message in subscriber.heard if message.leaf == "health"]
 
 
 @pytest.fixture
@@ -104,6 +109,27 @@ def test_prometheus_and_status_see_what_was_said(mosquitto, device, subscribe, e
     code, _, said = edge_asd("status", "--config", device.path)
     assert code == 69
     assert "no daemon answers" in said
+
+
+def test_an_engine_that_does_not_run_is_told_and_the_next_one_takes_over(mosquitto, device, subscribe, edge_asd):
+    """Where no GPU is, the CPU scores; the reason is in the log, in the health message and in `status`."""
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("there is an NVIDIA GPU here")
+    device.config["engine"] = {"prefer": ["tensorrt", "onnxruntime"]}
+    subscriber = subscribe(mosquitto)
+    process = device.start(mosquitto.url)
+    subscriber.wait_for(lambda _: scores(subscriber) and healths(subscriber), 30)
+    health = healths(subscriber)[-1]
+    assert health["engine"] == "onnxruntime-int8"
+    assert health["engine_trouble"].startswith("tensorrt: no CUDA driver: ")
+    assert health["counters"]["engine_failures"] == 0
+    code, out, said = edge_asd("status", "--config", device.path)
+    assert code == 1, said
+    assert "trouble: not the engine that the configuration names first: tensorrt: no CUDA driver" in out
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "engine tensorrt does not work here: no CUDA driver" in said
 
 
 def test_a_port_that_is_taken_costs_the_metrics_alone(mosquitto, device, subscribe):

@@ -100,20 +100,28 @@ def test_the_picture_of_a_machine_is_what_was_last_said_of_it():
 
 
 def test_troubles_are_the_devices_own(spool):
-    """A silent microphone, a broker away, losses and a hanging source are troubles; a machine's alarm is not."""
+    """A silent microphone, a broker away, losses, a hanging source and an engine that does not run are troubles.
+
+    A machine's alarm is none.
+    """
     silent = MachineReport(name="fan", state="sensor_fault", reason="no sound: unplugged")
     loud = MachineReport(name="pump", state="alarm", reason="loud", alarm_id="a1")
     away = replace(CONNECTED, connected=False, trouble="connection refused")
     troubles = troubles_of(
-        machines=[silent, loud], broker=away, spool=replace(spool, dropped=2, unwritten=1), stalled=["card hangs"]
+        machines=[silent, loud],
+        broker=away,
+        spool=replace(spool, dropped=2, unwritten=1),
+        stalled=["card hangs"],
+        engine_trouble="tensorrt: no driver",
     )
     assert troubles == (
         "card hangs",
         "fan: no sound: unplugged",
         "broker away (connection refused), 0 messages wait",
         "3 messages lost since the start (1 of them refused by the disk)",
+        "not the engine that the configuration names first: tensorrt: no driver",
     )
-    assert troubles_of(machines=[loud], broker=CONNECTED, spool=spool, stalled=[]) == ()
+    assert troubles_of(machines=[loud], broker=CONNECTED, spool=spool, stalled=[], engine_trouble=None) == ()
 
 
 def test_metrics_are_named_by_convention_and_described(make_report):

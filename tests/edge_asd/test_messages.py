@@ -85,6 +85,7 @@ def health():
         AT,
         versions={"edge-asd": "0.1.0"},
         engine="openvino-int8",
+        engine_trouble="tensorrt: no CUDA driver",
         uptime_s=60.04,
         clock_max_error_ms=2.5,
         counters={"windows_scored": 62},
@@ -117,7 +118,8 @@ FROZEN = {
     "health": (
         health,
         True,
-        """ "versions": {"edge-asd": "0.1.0"}, "engine": "openvino-int8", "uptime_s": 60.0,
+        """ "versions": {"edge-asd": "0.1.0"}, "engine": "openvino-int8",
+            "engine_trouble": "tensorrt: no CUDA driver", "uptime_s": 60.0,
             "clock": {"synced": true, "max_error_ms": 2.5}, "counters": {"windows_scored": 62},
             "machine_counters": {"motor-1": {"windows_scored": 62}},
             "spool": {"messages": 3} """,

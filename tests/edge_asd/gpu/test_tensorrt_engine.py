@@ -198,9 +198,11 @@ def test_engine_that_fails_later_is_relieved_by_the_cpu(
         for number, window in enumerate(sound):
             if number == 2:
                 assert (pipeline.engine, pipeline.engine_failures) == ("tensorrt-int8", 0)
+                assert pipeline.engine_trouble is None
                 fake_cuda.fail(*fault)
             scored.append([each.score for each in pipeline.score([(ear, window) for ear in ears])])
         assert (pipeline.engine, pipeline.engine_failures) == ("onnxruntime-int8", 1)
+        assert pipeline.engine_trouble.startswith("tensorrt: it has failed: ")
     waves = np.stack([window.wave for window in sound])
     _, cosine = hand_network.run(waves, log_mel_db(waves, spec))
     scorer = MarginScorer(30.0, 0.4, n_classes=3)
