@@ -251,7 +251,6 @@ def open_pipeline(
         BundleError: the self-test fails on each engine, or the bundle's only class has no others to be compared with.
         EngineError: the last engine fails in the self-test.
     """
-
     passed_over: list[str] = []
 
     def opened(names: Sequence[str]) -> Engine:
