@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from edge_asd.artifacts import Artifacts, Key
@@ -15,8 +16,9 @@ from edge_asd.engine.tensorrt.build import BuildSettings, batch_sizes, build_eng
 from edge_asd.engine.tensorrt.contexts import ForeignEngineError, Network, deserialize
 from edge_asd.engine.tensorrt.device import device_key, device_key_here, device_keys_here
 from edge_asd.engine.tensorrt.engine import TensorRtEngine
-from edge_asd.engine.tensorrt.library import import_tensorrt, make_logger
+from edge_asd.engine.tensorrt.library import import_tensorrt, make_logger, make_object
 from edge_asd.engine.tensorrt.memory import Memory, Sizes
+from edge_asd.engine.tensorrt.release import released_on_error
 from edge_asd.errors import UnavailableError
 
 __all__ = ["TensorRtEngine", "device_key_here", "device_keys_here", "open_tensorrt"]
@@ -76,13 +78,12 @@ def _opened(
 ) -> TensorRtEngine:
     spec = manifest.feature_spec
     trt = import_tensorrt()
-    logger = make_logger(trt)
-    runtime = trt.Runtime(logger)
     cubin = log_mel_cubin(spec, gpu.architecture, artifacts, Nvrtc)
+    kernels = LogMelKernels(gpu, spec, cubin)
     plans = _Plans(
-        trt, logger, model=model, manifest=manifest, settings=settings, device=device_key(trt, gpu), artifacts=artifacts
+        trt, model=model, manifest=manifest, settings=settings, device=device_key(trt, gpu), artifacts=artifacts
     )
-    engine = _deserialized(trt, runtime, gpu, plans, (*manifest.inputs, *manifest.outputs))
+    plan = plans.kept_or_built()
     sizes = Sizes(
         n_rows=settings.batch_sizes[-1],
         n_rings=max(n_machines, settings.batch_sizes[-1]),
@@ -90,31 +91,62 @@ def _opened(
         outputs={spec.name: int(spec.shape[1]) for spec in manifest.outputs},
     )
     memory = Memory(gpu, spec, sizes)
-    addresses = memory.tensor_addresses()
-    return TensorRtEngine(
+    open_network = partial(
+        _network,
+        trt,
         gpu,
-        spec,
-        precision=settings.precision,
-        kernels=LogMelKernels(gpu, spec, cubin),
-        memory=memory,
-        network=Network(trt, runtime, engine, gpu, batch_sizes=settings.batch_sizes, addresses=addresses),
-        n_rings=sizes.n_rings,
+        tensors=(*manifest.inputs, *manifest.outputs),
+        batch_sizes=settings.batch_sizes,
+        addresses=memory.tensor_addresses(),
     )
-
-
-def _deserialized(trt: Any, runtime: Any, gpu: Gpu, plans: _Plans, tensors: Sequence[TensorSpec]) -> Any:
-    plan = plans.kept_or_built()
     try:
-        return deserialize(trt, runtime, plan, tensors)
+        contexts = open_network(plan)
     except ForeignEngineError as error:
-        free_bytes, _ = gpu.free_bytes()
-        if free_bytes < 2 * len(plan):  # that is why, and a new engine would fare no better
-            raise UnavailableError(
-                f"GPU memory is exhausted: {free_bytes / 1e6:.1f} MB are free for an engine of {len(plan) / 1e6:.1f} "
-                "MB; end other programs on the GPU"
-            ) from error
+        _check_free_memory(gpu, len(plan), error)
         LOG.warning("%s; it is built again now", error)
-        return deserialize(trt, runtime, plans.built(), tensors)
+        contexts = open_network(plans.built())
+    try:
+        with released_on_error():
+            return TensorRtEngine(
+                gpu,
+                spec,
+                precision=settings.precision,
+                kernels=kernels,
+                memory=memory,
+                network=contexts,
+                n_rings=sizes.n_rings,
+            )
+    except BaseException:
+        contexts.close()
+        raise
+
+
+def _network(
+    trt: Any,
+    gpu: Gpu,
+    plan: bytes,
+    *,
+    tensors: Sequence[TensorSpec],
+    batch_sizes: Sequence[int],
+    addresses: Mapping[str, int],
+) -> Network:
+    engine = None
+    runtime = make_object(trt, trt.Runtime)
+    try:
+        engine = deserialize(trt, runtime, plan, tensors)
+        return Network(trt, runtime, engine, gpu, batch_sizes=batch_sizes, addresses=addresses)
+    finally:
+        del engine, runtime  # in this order; an error's traceback would keep them
+
+
+def _check_free_memory(gpu: Gpu, plan_bytes: int, refusal: ForeignEngineError) -> None:
+    """Where memory is why TensorRT refuses an engine, a new one would fare no better."""
+    free_bytes, _ = gpu.free_bytes()
+    if free_bytes < 2 * plan_bytes:
+        raise UnavailableError(
+            f"GPU memory is exhausted: {free_bytes / 1e6:.1f} MB are free for an engine of {plan_bytes / 1e6:.1f} "
+            "MB; end other programs on the GPU"
+        ) from refusal
 
 
 class _Plans:
@@ -123,7 +155,6 @@ class _Plans:
     def __init__(
         self,
         trt: Any,
-        logger: Any,
         *,
         model: bytes,
         manifest: Manifest,
@@ -131,7 +162,7 @@ class _Plans:
         device: Key,
         artifacts: Artifacts | None,
     ) -> None:
-        self._trt, self._logger, self._model, self._inputs = trt, logger, model, manifest.inputs
+        self._trt, self._model, self._inputs = trt, model, manifest.inputs
         self._settings, self._artifacts = settings, artifacts
         self._timing_key: Key = device
         self._key: Key = {
@@ -167,7 +198,7 @@ class _Plans:
         began_s = time.monotonic()
         built = build_engine(
             self._trt,
-            self._logger,
+            make_logger(self._trt),
             self._model,
             self._inputs,
             self._settings,

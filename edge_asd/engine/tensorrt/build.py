@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_asd.bundle import Precision, TensorSpec
+from edge_asd.engine.tensorrt.library import check_driver, make_object
 from edge_asd.engine.tensorrt.progress import progress_monitor
+from edge_asd.engine.tensorrt.release import released_on_error
 from edge_asd.errors import UnavailableError
 
 _OPTIMIZATION_LEVEL = 3
@@ -65,6 +67,7 @@ def batch_sizes(n_machines: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
+@released_on_error()
 def build_engine(
     trt: Any,
     logger: Any,
@@ -79,7 +82,7 @@ def build_engine(
 
     Args:
         trt: the tensorrt module.
-        logger: for its messages.
+        logger: for its messages, of `make_logger`.
         model: serialized ONNX, whose types are the precisions that the engine computes in.
         inputs: shapes of the network's inputs.
         settings: batch sizes and precision.
@@ -88,8 +91,9 @@ def build_engine(
 
     Raises:
         UnavailableError: TensorRT cannot parse or build the network; the message holds its reason.
+        KeyboardInterrupt: the user has interrupted the build.
     """
-    builder = trt.Builder(logger)
+    builder = make_object(trt, trt.Builder)
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model):
@@ -109,11 +113,13 @@ def build_engine(
     cache = config.create_timing_cache(timings or b"")
     config.set_timing_cache(cache, ignore_mismatch=False)
     if hasattr(trt, "IProgressMonitor"):
-        config.progress_monitor = progress_monitor(trt, say)
+        config.progress_monitor = progress_monitor(trt, say, logger.callbacks)
     say(f"building the {settings.precision} engine of {network.num_layers} layers with TensorRT {trt.__version__}: "
         "this takes minutes on a small board")  # fmt: skip
     plan = builder.build_serialized_network(network, config)
+    logger.callbacks.raise_again()
     if plan is None:
+        check_driver(trt)
         raise UnavailableError(
             f"TensorRT {trt.__version__} cannot build the {settings.precision} network; its reason stands in the log "
             "above; expected enough free memory on the GPU; end other programs, or choose another precision or engine"

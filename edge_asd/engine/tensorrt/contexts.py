@@ -8,6 +8,8 @@ from typing import Any
 
 from edge_asd.bundle import TensorSpec
 from edge_asd.cuda import CudaError, Gpu
+from edge_asd.engine.tensorrt.library import check_driver
+from edge_asd.engine.tensorrt.release import released_on_error
 from edge_asd.errors import EngineError, UnavailableError
 
 LOG = logging.getLogger(__name__)
@@ -17,6 +19,7 @@ class ForeignEngineError(UnavailableError):
     """TensorRT refuses a serialized engine, or it is of another network."""
 
 
+@released_on_error()
 def deserialize(trt: Any, runtime: Any, plan: bytes, tensors: Sequence[TensorSpec]) -> Any:
     """The engine of a plan, whose tensors are those of the network.
 
@@ -28,9 +31,11 @@ def deserialize(trt: Any, runtime: Any, plan: bytes, tensors: Sequence[TensorSpe
 
     Raises:
         ForeignEngineError: it is for another GPU, TensorRT or network.
+        UnavailableError: the driver is too old for TensorRT.
     """
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
+        check_driver(trt)
         raise ForeignEngineError(
             f"TensorRT {trt.__version__} refuses the engine; expected one that it built on this GPU; build it again: "
             "edge-asd engine build"
@@ -49,7 +54,8 @@ def deserialize(trt: Any, runtime: Any, plan: bytes, tensors: Sequence[TensorSpe
 class Network:
     """An engine's execution contexts, one a batch size: what is captured of one must not be changed by another.
 
-    They share one piece of working memory, since only one runs at a time.
+    They share one piece of working memory, since only one runs at a time. Where this fails, all of them have ended, and
+    the engine is the caller's to end, ahead of its runtime and of the GPU's context.
 
     Args:
         trt: the tensorrt module.
@@ -69,24 +75,14 @@ class Network:
     ) -> None:
         self._gpu = gpu
         self._owners: list[Any] = [runtime, engine]  # ends before its runtime
-        n_bytes = _working_bytes(engine)
-        working_memory = gpu.allocate(n_bytes, "the network's layers")
-        self._contexts = {size: _context(trt, engine) for size in batch_sizes}
-        for size, context in self._contexts.items():
-            if context is None:
-                raise UnavailableError(
-                    "TensorRT cannot make an execution context; its reason stands in the log above; expected enough "
-                    "free memory on the GPU; end other programs"
-                )
-            if hasattr(context, "set_device_memory"):
-                context.set_device_memory(working_memory, n_bytes)
-            else:
-                context.device_memory = working_memory  # TensorRT 8.6
-            if not _is_set_up(trt, context, gpu, size, addresses):
-                raise UnavailableError(
-                    f"TensorRT refuses batch size {size} for its own engine; expected one of {tuple(batch_sizes)}; "
-                    "build the engine again: edge-asd engine build"
-                )
+        self._contexts: dict[int, Any] = {}
+        del runtime, engine  # nothing else of this call may keep them
+        try:
+            with released_on_error():
+                self._make_contexts(trt, batch_sizes, addresses)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
@@ -116,6 +112,27 @@ class Network:
                     self._owners.pop()
         except CudaError as error:  # after a fault of the GPU; they end with this object
             LOG.debug("not given back in order: %s", error)
+
+    def _make_contexts(self, trt: Any, batch_sizes: Sequence[int], addresses: Mapping[str, int]) -> None:
+        engine = self._owners[-1]
+        n_bytes = _working_bytes(engine)
+        working_memory = self._gpu.allocate(n_bytes, "the network's layers")
+        for size in batch_sizes:
+            self._contexts[size] = context = _context(trt, engine)
+            if context is None:
+                raise UnavailableError(
+                    "TensorRT cannot make an execution context; its reason stands in the log above; expected enough "
+                    "free memory on the GPU; end other programs"
+                )
+            if hasattr(context, "set_device_memory"):
+                context.set_device_memory(working_memory, n_bytes)
+            else:
+                context.device_memory = working_memory  # TensorRT 8.6
+            if not _is_set_up(trt, context, self._gpu, size, addresses):
+                raise UnavailableError(
+                    f"TensorRT refuses batch size {size} for its own engine; expected one of {tuple(batch_sizes)}; "
+                    "build the engine again: edge-asd engine build"
+                )
 
 
 def _is_set_up(trt: Any, context: Any, gpu: Gpu, batch_size: int, addresses: Mapping[str, int]) -> bool:

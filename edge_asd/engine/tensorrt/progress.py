@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from edge_asd.engine.tensorrt.library import Callbacks
+
 
 @dataclass(slots=True)
 class _Phase:
@@ -54,8 +56,8 @@ class BuildProgress:
             self._say(f"{name}: {10 * tenths} %")
 
 
-def progress_monitor(trt: Any, say: Callable[[str], None]) -> Any:
-    """A monitor for TensorRT's builder configuration (from TensorRT 10 on)."""
+def progress_monitor(trt: Any, say: Callable[[str], None], callbacks: Callbacks) -> Any:
+    """A monitor for TensorRT's builder configuration (from TensorRT 10 on); an error in a callback ends the build."""
     progress = BuildProgress(say)
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # TensorRT's package has no types
@@ -63,13 +65,16 @@ def progress_monitor(trt: Any, say: Callable[[str], None]) -> Any:
             trt.IProgressMonitor.__init__(self)
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            progress.start(phase_name, parent_phase, num_steps)
+            with callbacks.kept():
+                progress.start(phase_name, parent_phase, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:  # noqa: ARG002 - TensorRT's signature
-            progress.step(phase_name)
-            return True  # go on
+            with callbacks.kept():
+                progress.step(phase_name)
+            return callbacks.raised is None
 
         def phase_finish(self, phase_name: str) -> None:
-            progress.finish(phase_name)
+            with callbacks.kept():
+                progress.finish(phase_name)
 
     return Monitor()

@@ -6,7 +6,8 @@ Work is put on a stream of the fake libcuda, so that it is captured, replayed an
 import ctypes
 import enum
 import json
-from types import SimpleNamespace
+from contextlib import suppress
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -259,8 +260,12 @@ def make(cuda, version="10.3.0"):
             builds.append(SimpleNamespace(network=network, config=config, timings=config.timing_cache.content))
             if config.progress_monitor:
                 config.progress_monitor.phase_start("Building", None, 2)
-                config.progress_monitor.step_complete("Building", 0)
+                go_on = True
+                with suppress(BaseException):  # as the bindings do with what a callback raises
+                    go_on = config.progress_monitor.step_complete("Building", 0)
                 config.progress_monitor.phase_finish("Building")
+                if not go_on:
+                    return None
             if module.fails_to_build:
                 return None
             plan = {"version": version, "gpu": cuda.gpu_name, "profiles": [p.shapes for p in config.profiles]}
@@ -284,7 +289,8 @@ def make(cuda, version="10.3.0"):
     class IProgressMonitor:
         pass
 
-    module = SimpleNamespace(
+    module = ModuleType("tensorrt")
+    vars(module).update(
         __version__=version,
         ILogger=ILogger,
         Builder=Builder,

@@ -92,6 +92,64 @@ def run(folder: str, program: str, *arguments: str):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+TWO_ENGINES = """
+import gc, json
+import tensorrt as trt
+from edge_asd.engine.tensorrt.library import make_logger
+first = trt.Runtime(make_logger(trt))
+second = trt.Runtime(make_logger(trt))
+del first
+gc.collect()
+overwritten = [bytearray(b"A" * n) for n in (48, 64, 80, 96, 112, 128) * 2000]
+try:
+    trt.get_plugin_registry().load_library("/no/such/library.so")  # of which TensorRT logs
+except Exception:
+    pass
+print(json.dumps("alive"))
+"""
+INTERRUPTED = (
+    BUILD.replace("say=said.append", "say=interrupt").replace(
+        "said = []",
+        """
+import os, signal
+def interrupt(text):
+    if text.endswith("%"):
+        os.kill(os.getpid(), signal.SIGINT)
+""",
+    )
+    + """
+except KeyboardInterrupt:
+    print(json.dumps("interrupted"))
+"""
+)
+NO_RUNTIME = """
+import json
+import tensorrt as trt
+from edge_asd.engine.tensorrt.library import make_object
+from edge_asd.errors import UnavailableError
+try:
+    make_object(trt, trt.Runtime)
+except UnavailableError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+def test_logger_outlives_the_engine_that_was_opened_first() -> None:
+    """TensorRT keeps the first logger for all: a model that was opened later logs after the first is closed."""
+    assert run("builder", TWO_ENGINES) == "alive"
+
+
+def test_ctrl_c_ends_a_build() -> None:
+    """TensorRT's bindings swallow what their callbacks raise; here it comes out of the build all the same."""
+    assert run("builder", INTERRUPTED, str(EXAMPLE), "int8") == "interrupted"
+
+
+@pytest.mark.parametrize("version", ["10.3", "10.13", "10.16"])
+def test_null_of_tensorrt_is_told_with_advice(version) -> None:
+    """These bindings stand on libraries that are stubs."""
+    assert "cannot start on this machine" in run(version, NO_RUNTIME)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_example_network_parses_and_builds(precision) -> None:
     """The shipped network is one that TensorRT 11.4 takes, with one profile for one machine and one for batches."""

@@ -10,6 +10,7 @@ import pytest
 from edge_asd.artifacts import Artifacts
 from edge_asd.engine import Workload, open_engine
 from edge_asd.engine.tensorrt import open_tensorrt
+from edge_asd.engine.tensorrt.library import import_tensorrt
 from edge_asd.errors import UnavailableError
 from edge_asd.pipeline import open_pipeline
 
@@ -55,6 +56,68 @@ def test_missing_tensorrt_is_told_with_where_it_comes_from(make_hand_bundle, mon
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(UnavailableError, match=r"apt install python3-libnvinfer, .*--system-site-packages"):
         open_engine(make_hand_bundle(), prefer=["tensorrt"], precision="int8")
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [("import ctypes\nctypes.CDLL('libnvinfer.so.none')\n", "libnvinfer.so.none"), ("", "__version__")],
+)
+def test_broken_tensorrt_is_told_and_the_next_engine_runs(
+    make_hand_bundle, monkeypatch, tmp_path, source, reason
+) -> None:
+    """A package whose libraries are gone, or half of which is left, is one more reason to try another engine."""
+    (tmp_path / "site" / "tensorrt").mkdir(parents=True)
+    (tmp_path / "site" / "tensorrt" / "__init__.py").write_text(source)
+    monkeypatch.delitem(sys.modules, "tensorrt")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    with pytest.raises(UnavailableError, match=rf"cannot be imported \(.*{reason}.*apt install python3-libnvinfer"):
+        import_tensorrt()
+    with open_engine(make_hand_bundle(), prefer=["tensorrt", "onnxruntime"], precision="int8") as engine:
+        assert engine.name == "onnxruntime"
+
+
+@pytest.mark.parametrize("kind", ["Builder", "Runtime"])
+def test_null_of_tensorrt_is_told_with_advice(tensorrt, make_hand_bundle, monkeypatch, kind) -> None:
+    """The bindings raise TypeError where TensorRT gives them nothing."""
+
+    def nothing(_logger):
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(tensorrt, kind, nothing)
+    with pytest.raises(UnavailableError, match=r"TensorRT 10\.3\.0 cannot start on this machine .*update the driver"):
+        open_engine(make_hand_bundle(), prefer=["tensorrt"], precision="int8")
+
+
+@pytest.mark.parametrize("where", ["Builder", "Runtime", "deserialize"])
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Error Code 1: Cuda Runtime (cudaError 35: CUDA driver version is insufficient for CUDA runtime version)",
+        "6: [cudaResources.cpp] CUDA initialization failure with error: 35. Please check your CUDA installation",
+    ],
+)
+def test_driver_too_old_for_this_tensorrt_is_refused(tensorrt, make_hand_bundle, monkeypatch, where, message) -> None:
+    """TensorRT says so in its log alone and goes on, to fail or to crash later."""
+
+    def log(logger):
+        logger.log(tensorrt.ILogger.Severity.ERROR, message)
+
+    class Runtime(tensorrt.Runtime):
+        def __init__(self, logger):
+            super().__init__(logger)
+            self._logger = logger
+
+        def deserialize_cuda_engine(self, _plan):
+            log(self._logger)
+
+    if where == "deserialize":
+        monkeypatch.setattr(tensorrt, "Runtime", Runtime)
+    else:
+        whole = getattr(tensorrt, where)
+        monkeypatch.setattr(tensorrt, where, lambda logger: (log(logger), whole(logger))[1])
+    with pytest.raises(UnavailableError, match=r"the driver is too old for TensorRT 10\.3\.0 .*35.*update the driver"):
+        open_engine(make_hand_bundle(), prefer=["tensorrt"], precision="int8")
+    assert len(tensorrt.builds) == (where != "Builder")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
