@@ -51,8 +51,8 @@ class Facts(Part):
     """All that is known of an enrolment but its vectors.
 
     encoder_sha256, precision, layer, feature_spec: of what made the vectors. engine: that ran it, as openvino-int8.
-    refused_s: sound that was not learned, by reason. clips: SHA-256 of each clip that was learned. calibration: None
-    while the enrolment goes on.
+    refused_s: sound that was not learned, by reason. clips: SHA-256 of each clip that was learned. request: id of what
+    was asked of the daemon; None where clips were learned. calibration: None while the enrolment goes on.
     """
 
     schema_version: Literal[1] = 1
@@ -69,6 +69,7 @@ class Facts(Part):
     memory_sha256: Sha256 | None
     refused_s: dict[str, _Seconds] = Field(default={}, max_length=32)
     clips: tuple[Sha256, ...] = Field(default=(), max_length=MAX_CLIPS)
+    request: str | None = Field(default=None, max_length=64)
     calibration: Calibration | None = None
 
     @property
@@ -87,7 +88,9 @@ class Extension:
     memory: Memory
 
 
-def begun(machine: str, encoder: Encoder, *, model: str, engine: str, vector_size: int) -> Extension:
+def begun(
+    machine: str, encoder: Encoder, *, model: str, engine: str, vector_size: int, request: str | None = None
+) -> Extension:
     """An enrolment in which nothing was learned yet."""
     facts = Facts(
         machine=machine,
@@ -101,6 +104,7 @@ def begun(machine: str, encoder: Encoder, *, model: str, engine: str, vector_siz
         n_vectors=0,
         vector_size=vector_size,
         memory_sha256=None,
+        request=request,
     )
     return Extension(facts=facts, memory=_empty_memory(encoder, vector_size))
 

@@ -61,29 +61,35 @@ def run(arguments: argparse.Namespace) -> int:
     """
     config = load_config(arguments.config)
     machine = machine_of(config, arguments.machine)
-    with open_site(config, machine) as site, site.folder.locked():
+    with open_site(config, machine) as site:
         if arguments.cancel:
             return cancel(site.folder)
         if arguments.report:
             return report(site, arguments.clips, channel=arguments.channel)
-        live = None if arguments.anew else site.folder.live()  # anew helps where it is damaged, too
-        if arguments.forget:
-            return _forget(site, live, arguments.forget)
-        if live is not None and not arguments.add:
-            raise UsageError(
-                f"{machine.name} is enrolled already, {len(live.memory)} windows; expected --add to learn more beside "
-                "that, or --anew to learn in its place"
-            )
-        if live is None and arguments.add:
-            raise UsageError(f"{machine.name} is not enrolled with this model; expected no --add; leave it out")
-        if arguments.clips:
-            collected = collect_from_clips(site, arguments.clips, channel=arguments.channel, known=live)
-        else:
-            wanted_min = config.enroll.minutes if arguments.minutes is None else arguments.minutes
-            collected = collect_live(site, wanted_s=60.0 * wanted_min)
-        whole = _joined(live, collected) if arguments.add and live is not None else collected
-        _go_live(site, whole)
-        site.folder.drop_collected()
+        with site.folder.locked():
+            return _enroll(site, arguments)
+
+
+def _enroll(site: Site, arguments: argparse.Namespace) -> int:
+    machine = site.machine
+    live = None if arguments.anew else site.folder.live()  # anew helps where it is damaged, too
+    if arguments.forget:
+        return _forget(site, live, arguments.forget)
+    if live is not None and not arguments.add:
+        raise UsageError(
+            f"{machine.name} is enrolled already, {len(live.memory)} windows; expected --add to learn more beside "
+            "that, or --anew to learn in its place"
+        )
+    if live is None and arguments.add:
+        raise UsageError(f"{machine.name} is not enrolled with this model; expected no --add; leave it out")
+    if arguments.clips:
+        collected = collect_from_clips(site, arguments.clips, channel=arguments.channel, known=live)
+    else:
+        wanted_min = site.config.enroll.minutes if arguments.minutes is None else arguments.minutes
+        collected = collect_live(site, wanted_s=60.0 * wanted_min, beside=live)
+    whole = _joined(live, collected) if arguments.add and live is not None else collected
+    _go_live(site, whole)
+    site.folder.drop_collected()
     return 0
 
 

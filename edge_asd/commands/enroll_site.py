@@ -34,6 +34,11 @@ class Site:
         return f"{self.bundle.manifest.name} {self.bundle.manifest.version}"
 
     @property
+    def window_s(self) -> float:
+        """Length of a window."""
+        return self.pipeline.spec.window_samples / self.pipeline.spec.sample_rate_hz
+
+    @property
     def vector_size(self) -> int:
         """Of what is learned."""
         return vector_size(self.bundle.manifest)

@@ -3,51 +3,27 @@
 from __future__ import annotations
 
 import fcntl
-import logging
+import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import IO
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from edge_asd.bundle import Encoder, Trust
 from edge_asd.bundle.archive import write_durably
 from edge_asd.bundle.extension import Extension, read_extension, write_extension
 from edge_asd.bundle.signature import make_private_key, public_key, read_private_key
+from edge_asd.daemon.enrolment_notes import Collecting, Recent, Request
 from edge_asd.daemon.file_names import file_name
 from edge_asd.errors import BundleError, TemporaryError, UnavailableError
 
-LOG = logging.getLogger(__name__)
-
 _MAX_REQUEST_BYTES = 4_096
-MAX_RECENT = 2_048
-"""Scores of windows that do not overlap: 5.7 h."""
-
-_Score = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class Request(BaseModel):
-    """What `edge-asd enroll` asks of the daemon: so much normal sound, in s."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    wanted_s: float = Field(gt=0.0, le=86_400.0)
-
-
-class Recent(BaseModel):
-    """What the daemon heard of an enrolled machine lately.
-
-    memory_sha256: of the memory that scored it. begin_utc_s, end_utc_s: of the sound.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    memory_sha256: str
-    begin_utc_s: float
-    end_utc_s: float
-    scores: tuple[_Score, ...] = Field(min_length=1, max_length=MAX_RECENT)
+_TRY_EVERY_S = 0.2
+_STRAY_S = 60.0
 
 
 class EnrolmentFolder:
@@ -70,6 +46,7 @@ class EnrolmentFolder:
         stem = encoder.sha256[:16]
         self.live_path = self.folder / f"live-{stem}.learned"
         self.collected_path = self.folder / f"collected-{stem}.learned"
+        self._collecting_path = self.folder / "collecting.json"
         self._recent_path = self.folder / f"recent-{stem}.json"
 
     def live(self) -> Extension | None:
@@ -82,11 +59,11 @@ class EnrolmentFolder:
 
     def live_stamp(self) -> tuple[int, int, int] | None:
         """Another one whenever what serves was exchanged; None where there is none."""
-        try:
-            found = self.live_path.stat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+        return _stamp(self.live_path)
+
+    def collected_stamp(self) -> tuple[int, int, int] | None:
+        """Another one whenever more of what was collected was written."""
+        return _stamp(self.collected_path)
 
     def collected(self) -> Extension | None:
         """What was collected so far and is not calibrated.
@@ -117,29 +94,45 @@ class EnrolmentFolder:
             path.unlink(missing_ok=True)
 
     def request(self) -> Request | None:
-        """What is asked for now; None, with a warning, where it cannot be read."""
+        """What is asked for now.
+
+        Raises:
+            BundleError: it cannot be read.
+        """
         try:
             with self._request_path.open("rb") as stream:
                 return Request.model_validate_json(stream.read(_MAX_REQUEST_BYTES))
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:
-            LOG.warning("%s: %s; expected what edge-asd enroll wrote; it is ignored: enroll again", self._request_path,
-                        error)  # fmt: skip
-            return None
+            raise BundleError(
+                f"{self._request_path}: {error}; expected what edge-asd enroll wrote; run it again, or drop what was "
+                "collected: --cancel"
+            ) from error
 
-    def ask(self, wanted_s: float | None) -> None:
-        """Ask the daemon for so much sound, or with None for no more.
+    def ask(self, wanted_s: float) -> Request:
+        """Ask the daemon for so much sound; one that is asked already goes on where it is.
 
         Raises:
             UnavailableError: the disk or the folder's rights refuse it.
         """
+        try:
+            before = self.request()
+        except BundleError:
+            before = None
+        request = Request(id=before.id if before else secrets.token_hex(8), wanted_s=wanted_s)
         with self._os_errors():
-            if wanted_s is None:
-                self._request_path.unlink(missing_ok=True)
-                return
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_durably(self._request_path, Request(wanted_s=wanted_s).model_dump_json().encode())
+            write_durably(self._request_path, request.model_dump_json().encode())
+        return request
+
+    def ask_no_more(self) -> None:
+        """End what was asked for; the daemon forgets what it holds of it.
+
+        Raises:
+            UnavailableError: the folder's rights refuse it.
+        """
+        self.remove(self._request_path)
 
     def drop_collected(self) -> None:
         """Ask for no more, and drop what was collected.
@@ -147,8 +140,30 @@ class EnrolmentFolder:
         Raises:
             UnavailableError: the folder's rights refuse it.
         """
-        self.ask(None)
+        self.ask_no_more()
         self.remove(self.collected_path)
+        self.remove(self._collecting_path)
+
+    def collecting(self) -> Collecting | None:
+        """How far the daemon is; None where it has not said so yet."""
+        try:
+            return Collecting.model_validate_json(self._collecting_path.read_bytes())
+        except (OSError, ValidationError):  # it comes again within half a minute
+            return None
+
+    def collecting_stamp(self) -> tuple[int, int, int] | None:
+        """Another one whenever the daemon said how far it is."""
+        return _stamp(self._collecting_path)
+
+    def tell_collecting(self, collecting: Collecting) -> None:
+        """Say how far it is; of no use after a power cut, hence not forced onto the disk.
+
+        Raises:
+            OSError: the disk refused it.
+        """
+        path = self._collecting_path.with_suffix(".new")
+        path.write_text(collecting.model_dump_json(), encoding="utf-8")
+        path.replace(self._collecting_path)
 
     def recent(self) -> Recent | None:
         """What the daemon heard lately.
@@ -174,24 +189,36 @@ class EnrolmentFolder:
         write_durably(self._recent_path, recent.model_dump_json().encode())
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Held by one `edge-asd enroll` of a machine at a time.
+    def locked(self, *, wait_s: float = 0.0) -> Iterator[None]:
+        """Held by one `edge-asd enroll` of a machine at a time; what a kill within a write left behind is removed.
 
         Raises:
-            TemporaryError: another one is at work.
+            TemporaryError: another one is at work, and still is after wait_s.
             UnavailableError: the folder cannot be used.
         """
         with self._os_errors():
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = (self.folder / "lock").open("w")
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given back when it is closed
-            except BlockingIOError as error:
-                raise TemporaryError(
-                    f"{self.machine} is being enrolled by another process; expected one at a time; wait for it"
-                ) from error
+            give_up_s = time.monotonic() + wait_s
+            while not _is_locked(lock):  # given back when it is closed
+                if time.monotonic() >= give_up_s:
+                    raise TemporaryError(
+                        f"{self.machine} is being enrolled by another process; expected one at a time; wait for it, "
+                        "or end it"
+                    )
+                time.sleep(_TRY_EVERY_S)
+            with self._os_errors():
+                self._remove_strays()
             yield
+
+    def _remove_strays(self) -> None:
+        # The daemon writes beside the lock: what may be its own is a stray once no write takes so long.
+        of_daemon = (".recent-", ".collected-") if self._request_path.exists() else (".recent-",)
+        for stray in self.folder.glob(".*"):
+            with suppress(FileNotFoundError):
+                if not stray.name.startswith(of_daemon) or abs(time.time() - stray.stat().st_mtime) > _STRAY_S:
+                    stray.unlink()
 
     def _read(self, path: Path) -> Extension | None:
         if not path.exists():
@@ -216,3 +243,19 @@ class EnrolmentFolder:
                 f"{self.folder}: cannot be used ({error.strerror or error}); expected a folder that this user may read "
                 "and write; run as the daemon's user, and make room where the disk is full"
             ) from error
+
+
+def _is_locked(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

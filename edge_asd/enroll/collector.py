@@ -57,7 +57,8 @@ class Collector:
             self.refuse(NOT_FINITE)
             return
         self._fresh_s = 0.0
-        begin_utc_s = end_utc_s - self._window_s
+        end_utc_s = max(end_utc_s, 0.0)
+        begin_utc_s = max(end_utc_s - self._window_s, 0.0)  # a clock that nothing set begins in 1970
         self._kept.append(Kept(vector=vector, group=group, begin_utc_s=begin_utc_s, end_utc_s=end_utc_s))
 
     def refuse(self, why: str) -> None:
@@ -73,6 +74,11 @@ class Collector:
     def n_kept(self) -> int:
         """Windows that were kept and not taken yet."""
         return len(self._kept)
+
+    @property
+    def refused_s(self) -> dict[str, float]:
+        """How much was refused, and why, and not taken yet."""
+        return dict(self._refused_s)
 
     @property
     def has_news(self) -> bool:

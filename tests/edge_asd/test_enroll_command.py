@@ -1,6 +1,9 @@
 """`edge-asd enroll` from clips, with a network small enough to be computed by hand: what goes live, what is refused."""
 
+import os
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -154,3 +157,52 @@ def test_what_went_live_is_not_added_twice(enroll, make_clips, device) -> None:
     live.with_name(live.name.replace("live", "collected")).write_bytes(live.read_bytes())
     code, out, _ = enroll("--add", "--clips", clips)
     assert (code, n_windows(out)) == (0, 12)
+
+
+@pytest.fixture
+def follower(enroll, device):
+    """The command that asks for sound and follows, in a thread: its exit code and stderr, once it ends."""
+    with ThreadPoolExecutor(1) as threads:
+        found = threads.submit(main, ["enroll", "press", "--config", str(device), "--minutes", "5"])
+        request = device.parent / "state" / "enrolled" / "press" / "request.json"
+        give_up_s = time.monotonic() + 60.0
+        while not request.exists() and time.monotonic() < give_up_s:
+            time.sleep(0.05)
+        yield found
+        enroll("--cancel")
+
+
+def test_cancel_ends_the_command_that_follows(enroll, follower) -> None:
+    """It holds the lock; what it says is that it was dropped."""
+    code, _, err = enroll("--cancel")
+    assert code == 0, err
+    assert follower.result(10.0) == 75
+
+
+@pytest.mark.usefixtures("follower")
+def test_report_needs_no_lock(enroll) -> None:
+    """It is told of what is live while more is learned."""
+    code, _, err = enroll("--report")
+    assert (code, "is not enrolled with model" in err) == (2, True)
+    assert enroll("--minutes", "5")[0] == 75  # which another enrolment does
+
+
+def test_more_than_has_room_is_refused_ahead(enroll, make_clips, device) -> None:
+    """Not after a day was collected: 8,640 windows of 0.25 s are 36 min."""
+    assert enroll("--clips", make_clips(12))[0] == 0
+    code, _, err = enroll("--add", "--minutes", "36")
+    assert (code, "35.9 min have room beside the 12 windows" in err) == (2, True)
+    assert not (device.parent / "state" / "enrolled" / "press" / "request.json").exists()
+
+
+def test_what_a_kill_within_a_write_left_is_removed(enroll, make_clips, device) -> None:
+    """But what the daemon may be writing this moment."""
+    folder = device.parent / "state" / "enrolled" / "press"
+    folder.mkdir(parents=True)
+    for name in (".live-1.learned.ab12", ".collected-1.learned.cd34", ".request.json.ef56", ".recent-1.json.ab12"):
+        (folder / name).touch()
+    old = folder / ".recent-1.json.cd34"
+    old.touch()
+    os.utime(old, (time.time() - 120.0, time.time() - 120.0))
+    assert enroll("--clips", make_clips(12))[0] == 0
+    assert [each.name for each in folder.glob(".*")] == [".recent-1.json.ab12"]

@@ -10,6 +10,7 @@ from edge_asd.bundle import Encoder
 from edge_asd.daemon.enrolment import Enrolment
 from edge_asd.daemon.enrolment_folder import EnrolmentFolder
 from edge_asd.enroll.learn import learn
+from edge_asd.errors import UnavailableError
 from edge_asd.sensor import SensorFault
 from edge_asd.types import EngineOutputs, FeatureSpec, Window
 
@@ -35,12 +36,12 @@ class Press:
         model = SimpleNamespace(manifest=manifest, pipeline=SimpleNamespace(engine="fake-int8"))
         self.enrolment = Enrolment(self.folder, model, refuse_speech=False, clock=lambda: self.now_s)
 
-    def hear(self, n=1, *, fault=None, vector=None):
+    def hear(self, n=1, *, fault=None, vector=None, every_s=60.0):
         """Windows that do not overlap; whether another memory serves after one of them."""
         changed = False
         for _ in range(n):
             self._n += 1
-            self.now_s += 60.0
+            self.now_s += every_s
             found = np.ones(128) + self._random.standard_normal(128) if vector is None else vector
             outputs = EngineOutputs(
                 embedding=np.asarray(found, np.float32)[np.newaxis], cosine=np.zeros((1, 2), np.float32)
@@ -178,3 +179,148 @@ def test_hearing_that_follows_another_loses_nothing_of_what_that_collected(press
     assert len(press.folder.collected().memory) == 20
     assert len(np.unique(press.folder.collected().memory.vectors, axis=0)) == 20
     assert press.folder.collected().memory.end_utc_s.max() == START_UTC_S + 20 * 60.0
+
+
+def test_what_was_dropped_does_not_come_back(press) -> None:
+    """Dropped while the daemon collects; the next request begins with nothing."""
+    press.folder.ask(3_600.0)
+    press.hear(45, every_s=10.0)
+    press.folder.drop_collected()
+    press.hear(1, every_s=0.5)  # before the daemon looks
+    press.enrolment.close()
+    assert press.folder.collected() is None
+    press.hear(5, every_s=10.0)
+    assert press.folder.collected() is None
+    press.folder.ask(3_600.0)
+    press.hear(3, every_s=10.0)
+    assert len(press.folder.collected().memory) <= 3
+
+
+@pytest.mark.parametrize("wanted_s", [5.0, 3_600.0])
+def test_the_same_asked_for_again_at_once_is_another_request(press, wanted_s) -> None:
+    """Dropped, or gone live, and as much asked for before the daemon looks again: nothing old is in it."""
+    press.folder.ask(wanted_s)
+    press.hear(45, every_s=10.0)
+    n_before = len(press.folder.collected().memory)
+    first_utc_s = press.folder.collected().memory.begin_utc_s.min()
+    press.folder.drop_collected()
+    press.folder.ask(wanted_s)
+    press.hear(n_before, every_s=10.0)
+    press.enrolment.close()
+    found = press.folder.collected()
+    assert len(found.memory) == n_before
+    assert found.memory.begin_utc_s.min() > first_utc_s + n_before * 5.0
+
+
+def test_what_another_request_left_behind_is_not_gone_on_with(press) -> None:
+    """A write that was under way while it was dropped."""
+    press.folder.ask(3_600.0)
+    press.hear(30, every_s=10.0)
+    data = press.folder.collected_path.read_bytes()
+    press.folder.drop_collected()
+    press.folder.collected_path.write_bytes(data)
+    press.folder.ask(3_600.0)
+    press.start()
+    press.hear(2, every_s=10.0)
+    assert len(press.folder.collected().memory) == 2
+
+
+def test_asking_for_more_goes_on(press) -> None:
+    """The same request, longer."""
+    press.folder.ask(5.0)
+    press.hear(30)
+    press.folder.ask(7.5)
+    press.hear(30)
+    assert len(press.folder.collected().memory) == 30
+
+
+def test_a_long_collection_is_written_twenty_times_its_size(press, monkeypatch) -> None:
+    """Flash wears: writes come with a twentieth more, not with the clock; who follows is told by a small note."""
+    written = []
+
+    def put(path, extension):
+        found = EnrolmentFolder.put(press.folder, path, extension)
+        written.append(path.stat().st_size)
+        return found
+
+    monkeypatch.setattr(press.folder, "put", put)
+    told = set()
+    press.folder.ask(0.25 * 1_000)
+    for _ in range(1_010):
+        press.hear(1, every_s=10.0)
+        told.add(press.folder.collecting_stamp())
+    assert len(press.folder.collected().memory) == 1_000
+    assert sum(written) < 25 * written[-1]
+    assert len(told) > 300
+
+
+def test_sound_that_is_refused_is_told_without_a_write(press) -> None:
+    """Or who follows would give up while the machine stands still."""
+    press.folder.ask(5.0)
+    press.hear(2)
+    stamp = press.folder.collected_stamp()
+    press.hear(20, fault=SILENCE, every_s=10.0)
+    assert press.folder.collected_stamp() == stamp
+    collecting = press.folder.collecting()
+    assert collecting.n_windows == 2
+    assert collecting.refused_s["silence"] >= 4.0
+    press.enrolment.close()
+    assert press.folder.collected().facts.refused_s == {"silence": 5.0}
+
+
+def test_what_the_disk_refused_is_written_later(press, monkeypatch) -> None:
+    """Also where the last window that was asked for is among it."""
+    press.folder.ask(5.0)
+    press.hear(15)
+
+    def full(*_):
+        raise UnavailableError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(press.folder, "put", full)
+        press.hear(10)
+    press.hear(2)
+    assert len(press.folder.collected().memory) == 20
+
+
+def test_damaged_memory_at_the_start_is_told_as_such(press) -> None:
+    """Not as a machine that nobody enrolled; and what is put back is taken up."""
+    press.folder.ask(5.0)
+    press.hear(21)
+    press.go_live()
+    data = press.folder.live_path.read_bytes()
+    press.folder.live_path.write_bytes(data[:500] + bytes([data[500] ^ 1]) + data[501:])
+    press.start()
+    press.hear(2)
+    assert "altered or" in press.enrolment.learning
+    assert "edge-asd enroll press --anew" in press.enrolment.learning
+    press.folder.live_path.unlink()
+    press.folder.live_path.write_bytes(data)
+    press.hear(2)
+    assert press.enrolment.learning is None
+
+
+def test_clock_that_nothing_set_ends_no_enrolment(press) -> None:
+    """The first window begins before 1970, as far as the clock says."""
+    press.folder.ask(5.0)
+    press.now_s = -START_UTC_S - 59.9
+    press.enrolment.close()
+    press.start()
+    press.hear(1)
+    press.now_s = 0.0
+    press.start()
+    press.hear(25)
+    found = press.folder.collected()
+    assert len(found.memory) == 20
+    assert found.memory.begin_utc_s.min() == 0.0
+
+
+def test_window_that_no_engine_took_is_not_learned(press) -> None:
+    """Its score is NaN, and the vector is that of the window before."""
+    press.folder.ask(5.0)
+    press.hear(1)
+    press.now_s += 60.0
+    press.enrolment.hear(press.window(), float("nan"), None)
+    press.enrolment.close()
+    found = press.folder.collected()
+    assert (len(found.memory), found.facts.refused_s) == (1, {"not_finite": 0.25})
