@@ -6,6 +6,7 @@ import base64
 import binascii
 import os
 import stat
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge_asd.errors import BundleError, UsageError
+from edge_asd.errors import BundleError, UnavailableError, UsageError
 
 KEY_PREFIX = "ed25519:"
 MAX_SIGNATURE_BYTES = 1_024
@@ -172,22 +173,50 @@ def public_key(key: Ed25519PrivateKey) -> PublicKey:
 def make_private_key(path: Path) -> PublicKey:
     """Write a new private key (PEM, PKCS #8, unencrypted) that its owner alone may read; return its public half.
 
+    The file is there whole or not at all, and one that is there stays.
+
     Raises:
-        UsageError: there is a file already, or it cannot be written.
+        UsageError: there is a file already, or the folder is none of this user's.
+        UnavailableError: the disk refused it.
     """
     key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            stream.write(pem)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
+        write_private_key(path, key)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise UsageError(
             f"private key {path}: cannot be made ({error.strerror}); expected a new file in a folder of yours; "
             "choose another path"
         ) from error
+    except OSError as error:
+        raise UnavailableError(
+            f"private key {path}: cannot be made ({error.strerror}); expected a disk that takes it; make room where it "
+            "is full, or choose another path"
+        ) from error
     return public_key(key)
+
+
+def write_private_key(path: Path, key: Ed25519PrivateKey) -> None:
+    """Write a key that its owner alone may read, whole or not at all, whenever the power fails.
+
+    Raises:
+        FileExistsError: there is a file already.
+        OSError: the disk or the folder's rights refuse it.
+    """
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(pem)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.link(temporary, path)  # unlike a rename, over no other key
+    finally:
+        Path(temporary).unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def read_private_key(path: Path) -> Ed25519PrivateKey:

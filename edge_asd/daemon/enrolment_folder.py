@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from edge_asd.bundle import Encoder, Trust
 from edge_asd.bundle.archive import write_durably
 from edge_asd.bundle.extension import Extension, read_extension, write_extension
-from edge_asd.bundle.signature import make_private_key, public_key, read_private_key
+from edge_asd.bundle.signature import public_key, read_private_key, write_private_key
 from edge_asd.daemon.enrolment_notes import Collecting, Recent, Request
 from edge_asd.daemon.file_names import file_name
 from edge_asd.errors import BundleError, TemporaryError, UnavailableError
@@ -228,11 +228,22 @@ class EnrolmentFolder:
 
     def _key(self) -> Ed25519PrivateKey:
         """This device's own; it is made when it is first needed."""
-        if not self._key_path.exists():
-            with self._os_errors():
-                self._key_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            make_private_key(self._key_path)
+        with self._os_errors():
+            if not _has_content(self._key_path):
+                self._make_key()
         return read_private_key(self._key_path)
+
+    def _make_key(self) -> None:
+        """Once, whoever else enrolls its first machine now; an empty file, of a power cut, is as good as none."""
+        folder = self._key_path.parent
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (folder / "device.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # for as long as a key takes; given back when it is closed
+            for stray in folder.glob(f".{self._key_path.name}.*"):
+                stray.unlink()
+            if not _has_content(self._key_path):
+                self._key_path.unlink(missing_ok=True)
+                write_private_key(self._key_path, Ed25519PrivateKey.generate())
 
     @contextmanager
     def _os_errors(self) -> Iterator[None]:
@@ -243,6 +254,10 @@ class EnrolmentFolder:
                 f"{self.folder}: cannot be used ({error.strerror or error}); expected a folder that this user may read "
                 "and write; run as the daemon's user, and make room where the disk is full"
             ) from error
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def _is_locked(lock: IO[str]) -> bool:

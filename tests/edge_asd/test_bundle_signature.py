@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -25,7 +27,7 @@ from edge_asd.bundle.signature import (
     sign,
     verified_signer,
 )
-from edge_asd.errors import BundleError, UsageError
+from edge_asd.errors import BundleError, UnavailableError, UsageError
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
@@ -186,6 +188,22 @@ def test_new_private_key_is_its_owners_alone(tmp_path):
     assert public_key(read_private_key(path)) == made
     with pytest.raises(UsageError, match="cannot be made"):
         make_private_key(path)
+    assert public_key(read_private_key(path)) == made
+
+
+def test_disk_that_is_full_leaves_no_private_key(tmp_path, monkeypatch):
+    """Nor an empty file in its name, which no later one would replace; room is what is asked for."""
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "models.key"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(UnavailableError, match="make room"):
+            make_private_key(path)
+    assert not list(tmp_path.iterdir())
+    made = make_private_key(path)
     assert public_key(read_private_key(path)) == made
 
 

@@ -1,5 +1,8 @@
 """The daemon's side of an enrolment, with made-up vectors: what is collected, what survives, when it goes live."""
 
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -7,6 +10,7 @@ import numpy as np
 import pytest
 
 from edge_asd.bundle import Encoder
+from edge_asd.bundle.extension import begun
 from edge_asd.daemon.enrolment import Enrolment
 from edge_asd.daemon.enrolment_folder import EnrolmentFolder
 from edge_asd.enroll.learn import learn
@@ -324,3 +328,49 @@ def test_window_that_no_engine_took_is_not_learned(press) -> None:
     press.enrolment.close()
     found = press.folder.collected()
     assert (len(found.memory), found.facts.refused_s) == (1, {"not_finite": 0.25})
+
+
+def collected_in(folder, encoder=ENCODER):
+    """Write an empty collection there, which needs the device's key; what the key signed is read back."""
+    extension = begun("press", encoder, model="motors 1.0.0", engine="fake-int8", vector_size=128)
+    folder.put(folder.collected_path, extension)
+    return folder.collected()
+
+
+def test_empty_key_of_a_power_cut_is_as_good_as_none(tmp_path) -> None:
+    """One is made in its place."""
+    key = tmp_path / "enrolled" / "device.key"
+    key.parent.mkdir()
+    key.touch(mode=0o600)
+    (key.parent / ".device.key.ab12").touch()
+    assert collected_in(EnrolmentFolder(tmp_path, "press", ENCODER)) is not None
+    assert key.stat().st_size > 0
+    assert not list(key.parent.glob(".*"))
+
+
+def test_full_disk_at_the_first_enrolment_leaves_no_key(tmp_path, monkeypatch) -> None:
+    """It is told as what it is, and the next enrolment makes one."""
+    folder = EnrolmentFolder(tmp_path, "press", ENCODER)
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(UnavailableError, match="No space left"):
+            collected_in(folder)
+    assert not (tmp_path / "enrolled" / "device.key").exists()
+    assert collected_in(folder) is not None
+
+
+def test_two_first_enrolments_at_once_make_one_key(tmp_path) -> None:
+    """Or what one of them wrote would be foreign."""
+    (tmp_path / "enrolled").mkdir()
+    (tmp_path / "enrolled" / "device.key").touch(mode=0o600)
+    encoders = [replace(ENCODER, sha256=f"{n:064x}"[::-1]) for n in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        found = list(
+            threads.map(lambda encoder: collected_in(EnrolmentFolder(tmp_path, "press", encoder), encoder), encoders)
+        )
+    assert all(found)
+    assert all(EnrolmentFolder(tmp_path, "press", encoder).collected() for encoder in encoders)
