@@ -13,17 +13,21 @@ from numpy.typing import NDArray
 from edge_asd.errors import UsageError
 
 Scores: TypeAlias = NDArray[np.float64]
-Method: TypeAlias = Literal["genpareto", "gamma", "student_t", "student_t_pooled"]
+Method: TypeAlias = Literal["genpareto", "student_t", "student_t_pooled"]
 
 DAY_S = 86_400
-# Ten excesses over the 90th percentile are the least to fit a tail on; below thirty clips a gamma's shape is guesswork.
-MIN_CLIPS_GENPARETO = 100
-MIN_CLIPS_GAMMA = 30
+# Below it, ten excesses are most of the clips, and no tail any more.
+MIN_CLIPS_GENPARETO = 30
 # Below it, the spread of one class's clips says less than the spread about their own means of all classes together.
 MIN_CLIPS_STUDENT_T = 6
 # With fewer degrees of freedom left by the classes' own means, a variance is not to be trusted.
 MIN_FREEDOM = 3
 _TAIL_SHARE = 0.1
+_MIN_EXCESSES = 10
+_SHAPE_WEIGHT = 100.0
+"""Excesses that say as much of the shape as does what is known ahead of them: 0, give or take 0.1."""
+
+_MAX_SHAPE = 0.5  # from there on the variance would be infinite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +91,6 @@ def fit_tail(class_name: str, scores: Mapping[str, Scores], trained: Mapping[str
     own = scores[class_name]
     if len(own) >= MIN_CLIPS_GENPARETO:
         return _genpareto(own)
-    if len(own) >= MIN_CLIPS_GAMMA:
-        return _gamma(own)
     if len(own) >= MIN_CLIPS_STUDENT_T:
         note = f"upper prediction limit of Student's t over {len(own)} clips"
         return _student_t(
@@ -98,30 +100,41 @@ def fit_tail(class_name: str, scores: Mapping[str, Scores], trained: Mapping[str
 
 
 def _genpareto(own: Scores) -> Tail:
-    stats = _stats()
-    start = float(np.quantile(own, 1.0 - _TAIL_SHARE))
-    excesses = own[own > start] - start
-    share = len(excesses) / len(own)
-    shape, _, scale = stats.genpareto.fit(excesses, floc=0.0)
-    if shape < 0.0:
-        # A tail that ends, fitted on few excesses, ends at the highest clip: the exponential is the lightest trusted.
-        shape, scale = 0.0, float(excesses.mean())
-    fitted = stats.genpareto(shape, loc=start, scale=scale)
+    """The highest tenth, or ten where that is more, by L-moments with the shape drawn towards the exponential's.
+
+    A free shape on few excesses, extrapolated thousands of times beyond them, is anything: of 180 exponential scores it
+    put one threshold in twenty at eight times the true one, where nothing is heard any more. Drawn towards 0 by
+    100 / (excesses + 100), it is free where the clips are thousands. Of true thresholds at one in 60,480, from the 5th
+    to the 95th percentile over draws of 30 to 5,000 clips: exponential 0.5 to 1.7 times, gamma (shape 9) 0.7 to 2.2,
+    normal 0.8 to 2.6, Student's t with 5 degrees 0.3 to 1.2, lognormal (0.5) 0.4 to 1.5. The median errs on the side
+    of silence for a normal tail (1.7 times at 30 clips, 1.3 from 100 on), and of alarms for Student's t (0.6 to 0.8).
+
+    Source: J. Hosking, L-moments (1990); E. Martins and J. Stedinger, Generalized maximum-likelihood (2000), for
+    knowledge of the shape ahead of the data.
+    """
+    n_excesses = max(round(_TAIL_SHARE * len(own)), _MIN_EXCESSES)
+    ranked = np.sort(own)
+    start = float(ranked[-n_excesses - 1])
+    excesses = ranked[-n_excesses:] - start
+    mean = float(excesses.mean())
+    if not mean > 0.0:
+        raise UsageError(
+            f"the {n_excesses + 1} highest of {len(own)} healthy clips all score {start:g}; expected different clips; "
+            "are they copies?"
+        )
+    second = float((2.0 * np.arange(n_excesses) / (n_excesses - 1.0) - 1.0) @ excesses) / n_excesses  # L-moment
+    # A tail that ends, fitted on few excesses, ends at the highest clip: the exponential is the lightest trusted.
+    weight = n_excesses / (n_excesses + _SHAPE_WEIGHT)
+    shape = float(np.clip(weight * (2.0 - mean / max(second, 1e-9 * mean)), 0.0, _MAX_SHAPE))
+    share = n_excesses / len(own)
+    fitted = _stats().genpareto(shape, loc=start, scale=mean * (1.0 - shape))
     return Tail(
         method="genpareto",
         n_clips=len(own),
         quantile=lambda alpha: float(fitted.isf(alpha / share)),
         exceedance=lambda score: float(fitted.sf(score) * share),
-        note=f"generalized Pareto (shape {shape:.2f}) over the {len(excesses)} highest of {len(own)} clips",
+        note=f"generalized Pareto (shape {shape:.2f}) over the {n_excesses} highest of {len(own)} clips",
     )
-
-
-def _gamma(own: Scores) -> Tail:
-    stats = _stats()
-    # A gamma begins at a lowest value. A spread below the lowest score keeps the shape off the one lowest clip.
-    start = float(own.min() - own.std(ddof=1))
-    shape, _, scale = stats.gamma.fit(own, floc=start)
-    return _continuous("gamma", len(own), stats.gamma(shape, loc=start, scale=scale), f"gamma over {len(own)} clips")
 
 
 def _student_t_pooled(class_name: str, scores: Mapping[str, Scores], trained: Mapping[str, Scores]) -> Tail:

@@ -24,7 +24,7 @@ def fit_thresholds(
     """Fit a threshold for every class that has scores.
 
     Split-conformal where the clips are enough for the target, which holds for any distribution: at least 1 / alpha - 1.
-    Below that a fitted tail, marked extrapolated: generalized Pareto over the top decile, gamma, or for a handful of
+    Below that a fitted tail, marked extrapolated: generalized Pareto over the highest clips, or for a handful of
     clips the upper prediction limit of Student's t. Where a class has very few, the variance about the classes' own
     means is pooled; where even that is little, with that of the clips trained on, whose means are not used.
 

@@ -27,6 +27,7 @@ class Threshold(Part):
     alpha: the share of healthy windows above it that target_false_alarms_per_day means for independent windows.
     n_clips: held-out healthy clips of this class, one window each; n_clips_pooled: of all classes that were pooled.
     extrapolated: the target lies beyond what the clips can show, 1 / (n_clips + 1); a fitted distribution was trusted.
+    method: gamma is of bundles of before, and is fitted no more.
     """
 
     threshold: float
