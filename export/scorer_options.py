@@ -9,8 +9,9 @@ from typing import cast, get_args
 
 from edge_asd.bundle import EMBEDDING_SIZE
 from edge_asd.bundle.memory import MAX_NEIGHBOURS
+from edge_asd.bundle.memory_file import memory_file_bytes
 from edge_asd.errors import UsageError
-from edge_asd.score.build import MIN_GROUPS, row_bytes
+from edge_asd.score.build import MIN_GROUPS
 from edge_asd.types import Layer, ScorerName
 from train.network import FEATURE_MAP_SIZE
 
@@ -95,7 +96,7 @@ def wanted_scorers(options: argparse.Namespace, classes: Sequence[str]) -> Wante
             default = cast("ScorerName", kind)
     if not 1 <= options.neighbours <= MAX_NEIGHBOURS:
         raise UsageError(f"--neighbours is {options.neighbours}; expected 1 to {MAX_NEIGHBOURS}")
-    least = 2 * MIN_GROUPS * row_bytes(EMBEDDING_SIZE if options.layer == "embedding" else FEATURE_MAP_SIZE)
+    least = memory_file_bytes(2 * MIN_GROUPS, EMBEDDING_SIZE if options.layer == "embedding" else FEATURE_MAP_SIZE)
     if options.memory_bytes < least:
         raise UsageError(
             f"--memory-bytes is {options.memory_bytes}; expected {least} or more, {MIN_GROUPS} vectors of the "

@@ -15,6 +15,8 @@ from edge_asd.types import FeatureSpec, FloatArray, Layer
 MAX_NEIGHBOURS = 16
 MAX_VECTORS = 65_536
 MAX_VECTOR_SIZE = 8_192
+MIXES_PER_TARGET = 9
+"""With how many of its nearest source vectors MemMixup mixes each target vector."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,12 @@ class Memory:
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    def n_searched(self, *, is_target: bool) -> int:
+        """Vectors that one domain is compared with, MemMixup's included."""
+        n_target = int(np.count_nonzero(self.is_target))
+        n_source = len(self) - n_target
+        return n_target * (1 + min(MIXES_PER_TARGET, n_source)) if is_target else n_source
 
     def taken(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Memory:
         """The memory of these rows alone."""
@@ -155,7 +163,8 @@ class KnnFit(Part):
     """What turns distances to one memory into a score.
 
     k: neighbours whose distances are averaged. n_vectors: of the memory. source, target: leave-one-out distances of the
-    healthy recordings of each domain; None for a domain that the memory does not hold.
+    healthy recordings of each domain, those of the source for a target of too few recordings to show their own; None
+    for a domain that the memory does not hold.
     """
 
     k: int = Field(ge=1, le=MAX_NEIGHBOURS)
@@ -167,4 +176,29 @@ class KnnFit(Part):
     def _check_domains(self) -> KnnFit:
         if self.source is None and self.target is None:
             raise ValueError("neither source nor target has leave-one-out distances; expected one or both")
+        if self.k > self.n_vectors and None in (self.source, self.target):
+            raise ValueError(
+                f"{self.k} neighbours of {self.n_vectors} vectors; expected no more neighbours than vectors"
+            )
         return self
+
+    def check(self, memory: Memory) -> None:
+        """Make sure that these are the statistics of that memory.
+
+        Raises:
+            ValueError: it has another number of vectors or other domains, or fewer vectors of one than neighbours.
+        """
+        held = {"source": bool((~memory.is_target).any()), "target": bool(memory.is_target.any())}
+        fitted = {"source": self.source is not None, "target": self.target is not None}
+        if len(memory) != self.n_vectors or held != fitted:
+            raise ValueError(
+                f"the memory has {len(memory)} vectors of domains {held}, its statistics are of {self.n_vectors} of "
+                f"{fitted}; expected those of this memory; fit it again"
+            )
+        for domain, is_there in held.items():
+            n_searched = memory.n_searched(is_target=domain == "target")
+            if is_there and n_searched < self.k:
+                raise ValueError(
+                    f"the memory has {n_searched} vectors of the {domain} domain, mixes included; expected at least "
+                    f"the {self.k} whose distances are averaged; make it again with fewer neighbours, or of more sound"
+                )

@@ -70,14 +70,19 @@ def memories_from_npz(
             begin_utc_s=begin[rows],
             end_utc_s=end[rows],
         )
-        held = bool((~memory.is_target).any()), bool(memory.is_target.any())
-        if held != (fit.source is not None, fit.target is not None):
-            raise BundleError(
-                f"{where}: the memory in rows {rows.start} to {rows.stop - 1} holds source and target {held}; its "
-                "statistics are of others; make the memory again"
-            )
+        try:
+            fit.check(memory)
+        except ValueError as error:
+            raise BundleError(f"{where}: rows {rows.start} to {rows.stop - 1}: {error}") from error
         memories.append(memory)
     return memories
+
+
+def memory_file_bytes(n_rows: int, vector_size: int) -> int:
+    """What a memory.npz of one memory takes: vectors, their marks, and what an npz adds to them."""
+    empty = {name: np.empty((0, *shape[1:]), dtype) for name, (shape, dtype) in _layout_of(0, vector_size).items()}
+    arrays = _layout_of(n_rows, vector_size).values()
+    return len(npz_from_arrays(empty)) + sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in arrays)
 
 
 def memory_limit_bytes(vector_size: int, fits: Sequence[KnnFit]) -> int:
@@ -86,7 +91,10 @@ def memory_limit_bytes(vector_size: int, fits: Sequence[KnnFit]) -> int:
 
 
 def _layout(vector_size: int, fits: Sequence[KnnFit]) -> Layout:
-    n_rows = sum(fit.n_vectors for fit in fits)
+    return _layout_of(sum(fit.n_vectors for fit in fits), vector_size)
+
+
+def _layout_of(n_rows: int, vector_size: int) -> Layout:
     return {
         "vectors": ((n_rows, vector_size), np.dtype("<f4")),
         "is_target": ((n_rows,), np.dtype("<i8")),

@@ -6,14 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_asd.bundle.memory import KnnFit, Memory, Spread
+from edge_asd.bundle.memory_file import memory_file_bytes
 from edge_asd.errors import ClipError
 from edge_asd.score.coreset import coreset_rows
 from edge_asd.score.knn import domain_memory
 from edge_asd.score.search import NearestNeighbours
 
 MIN_GROUPS = 3
-# A row of the file beside its vector: domain, group and two times.
-_MARK_BYTES = 4 * 8
 # Distances between vectors of unit length that differ by less are those of copies, but for rounding.
 _MIN_STD = 1e-6
 
@@ -26,7 +25,7 @@ def build_memory(heard: Memory, *, k: int = 1, budget_bytes: int | None = None) 
     Args:
         heard: vectors of healthy sound.
         k: neighbours whose distances are averaged.
-        budget_bytes: of the rows in the memory's file; None keeps all.
+        budget_bytes: of a file of this memory alone; None keeps all.
 
     Raises:
         ClipError: a domain has too few recordings, or all of them are alike.
@@ -40,20 +39,20 @@ def fit_memory(memory: Memory, heard: Memory, *, k: int = 1) -> KnnFit:
     """Leave-one-out distances of all healthy recordings that were heard to the memory that was kept of them.
 
     A vector passes over those of its own group, and where it is one of the target domain, over what was mixed of them.
-    No test clip is ever needed. For a vector that a coreset has not kept this is what leaving it out from the start
-    would give, since greedy k-centre chooses the same without it.
+    No test clip is ever needed. A target domain of one or two recordings shows no spread: that of the source stands in.
 
     Raises:
         ClipError: a domain has too few recordings, or all of them are alike.
     """
     if not len(heard):
         raise ClipError(f"no healthy recordings; expected {MIN_GROUPS} or more; record some")
-    return KnnFit(
-        k=k,
-        n_vectors=len(memory),
-        source=_spread(memory, heard, is_target=False, k=k),
-        target=_spread(memory, heard, is_target=True, k=k),
-    )
+    source = _spread(memory, heard, is_target=False, k=k)
+    n_target = len(np.unique(heard.group[heard.is_target]))
+    if source is not None and 0 < n_target < MIN_GROUPS:
+        target: Spread | None = source
+    else:
+        target = _spread(memory, heard, is_target=True, k=k)
+    return KnnFit(k=k, n_vectors=len(memory), source=source, target=target)
 
 
 def _spread(memory: Memory, heard: Memory, *, is_target: bool, k: int) -> Spread | None:
@@ -85,7 +84,7 @@ def _spread(memory: Memory, heard: Memory, *, is_target: bool, k: int) -> Spread
 
 
 def _rows_within(heard: Memory, budget_bytes: int) -> NDArray[np.intp]:
-    n_rows = budget_bytes // row_bytes(heard.vectors.shape[1])
+    n_rows = _rows_of(budget_bytes, heard.vectors.shape[1])
     target, source = np.flatnonzero(heard.is_target), np.flatnonzero(~heard.is_target)
     n_target = min(len(target), max(n_rows // 2, n_rows - len(source)))
     n_source = min(len(source), n_rows - n_target)
@@ -98,6 +97,6 @@ def _rows_within(heard: Memory, budget_bytes: int) -> NDArray[np.intp]:
     return np.sort(np.concatenate(rows))
 
 
-def row_bytes(vector_size: int) -> int:
-    """What one vector and its marks take in a memory's file."""
-    return 4 * vector_size + _MARK_BYTES
+def _rows_of(budget_bytes: int, vector_size: int) -> int:
+    row_bytes = memory_file_bytes(1, vector_size) - memory_file_bytes(0, vector_size)
+    return max(0, (budget_bytes - memory_file_bytes(0, vector_size)) // row_bytes)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_asd.bundle.memory import KnnFit, Memory, Spread
+from edge_asd.bundle.memory import MIXES_PER_TARGET, KnnFit, Memory, Spread
 from edge_asd.errors import BundleError
 from edge_asd.score.search import NearestNeighbours
 from edge_asd.types import EngineOutputs, FloatArray, Layer, ScorerName
 
-# MemMixup's share of the target vector, and how many of its nearest source vectors each is mixed with.
-TARGET_SHARE = 0.9
-MIXES_PER_TARGET = 9
+TARGET_SHARE = 0.9  # of the target vector in MemMixup
 _SHORTEST = 1e-12
 
 
@@ -26,7 +24,7 @@ class KnnScorer:
         fit: of that memory.
 
     Raises:
-        ValueError: `fit` is of another memory.
+        ValueError: `fit` is of another memory, or averages more neighbours than a domain has.
 
     Source: GenRep (Saengthong and Shinozaki, 2024), with statistics that no test clip has a part in.
     """
@@ -34,13 +32,7 @@ class KnnScorer:
     name: ScorerName = "knn"
 
     def __init__(self, memory: Memory, fit: KnnFit) -> None:
-        held = {"source": bool((~memory.is_target).any()), "target": bool(memory.is_target.any())}
-        fitted = {"source": fit.source is not None, "target": fit.target is not None}
-        if len(memory) != fit.n_vectors or held != fitted:
-            raise ValueError(
-                f"the memory has {len(memory)} vectors of domains {held}, its statistics are of {fit.n_vectors} of "
-                f"{fitted}; expected those of this memory; fit it again"
-            )
+        fit.check(memory)
         self._layer = memory.encoder.layer
         self._k = fit.k
         self._domains: list[tuple[NearestNeighbours, Spread]] = [

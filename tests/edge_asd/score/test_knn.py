@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_asd.bundle import KnnFit, Spread
+from edge_asd.bundle.memory import MIXES_PER_TARGET
+from edge_asd.bundle.memory_file import memory_file_bytes, npz_from_memories
 from edge_asd.errors import BundleError, ClipError
 from edge_asd.score import KnnScorer, build_memory, fit_memory, layer_vectors
-from edge_asd.score.build import row_bytes
-from edge_asd.score.knn import MIXES_PER_TARGET, domain_memory
+from edge_asd.score.knn import domain_memory
 from edge_asd.types import EngineOutputs
 
 
@@ -109,7 +110,7 @@ def test_mixes_of_a_clip_are_left_out_with_it(draw, remember):
 def test_memory_keeps_within_its_budget(draw, remember):
     """By a coreset, whose statistics are still of all that was heard."""
     heard = remember(draw(200))
-    memory, fit = build_memory(heard, budget_bytes=50 * row_bytes(16))
+    memory, fit = build_memory(heard, budget_bytes=memory_file_bytes(50, 16))
     assert len(memory) == fit.n_vectors == 50
     assert fit.source.n == 200
     full = build_memory(heard)[1]
@@ -118,10 +119,19 @@ def test_memory_keeps_within_its_budget(draw, remember):
     assert abs(float(KnnScorer(memory, fit).score(fresh).mean())) < 0.5
 
 
+@pytest.mark.parametrize("budget_bytes", [5_000, 20_000, 50_000])
+def test_file_of_a_memory_keeps_within_its_budget(draw, remember, budget_bytes):
+    """What an npz adds to the vectors counts; the room left is less than one vector."""
+    memory, _ = build_memory(remember(draw(2_000)), budget_bytes=budget_bytes)
+    taken = len(npz_from_memories([memory]))
+    assert taken == memory_file_bytes(len(memory), 16)
+    assert budget_bytes - (4 * 16 + 32) < taken <= budget_bytes
+
+
 def test_scarce_target_is_kept_whole_beside_many_source_vectors(draw, remember):
     """Half of the budget at most."""
     heard = remember(draw(200)).joined(remember(draw(10, seed=2), is_target=True))
-    memory, _ = build_memory(heard, budget_bytes=40 * row_bytes(16))
+    memory, _ = build_memory(heard, budget_bytes=memory_file_bytes(40, 16))
     assert (int(memory.is_target.sum()), len(memory)) == (10, 40)
 
 
@@ -139,10 +149,22 @@ def test_no_clips_are_refused(draw, remember):
         build_memory(remember(draw(3)[:0]))
 
 
-def test_too_few_target_clips_are_refused(draw, remember):
-    """Whatever else there is."""
+@pytest.mark.parametrize("n_target", [1, 2])
+def test_one_or_two_target_clips_serve_with_the_statistics_of_the_source(draw, remember, n_target):
+    """They and their mixes are in the memory: the machine as it sounds now is nearer than to its former sound alone."""
+    source, target = draw(20), draw(n_target + 1, seed=1)
+    memory, fit = build_memory(remember(source).joined(remember(target[:n_target], is_target=True)))
+    assert (len(memory), int(memory.is_target.sum())) == (20 + n_target, n_target)
+    assert fit.source == fit.target == build_memory(remember(source))[1].source
+    fresh = outputs(target[n_target:])
+    alone = KnnScorer(*build_memory(remember(source))).score(fresh)
+    assert KnnScorer(memory, fit).score(fresh) < alone - 1.0
+
+
+def test_one_or_two_target_clips_without_a_source_are_refused(draw, remember):
+    """There is no spread to be had."""
     with pytest.raises(ClipError, match="2 healthy recordings of the target domain"):
-        build_memory(remember(draw(20)).joined(remember(draw(2, seed=1), is_target=True)))
+        build_memory(remember(draw(2, seed=1), is_target=True))
 
 
 def test_clips_all_alike_are_refused(draw, remember):
@@ -157,7 +179,20 @@ def test_more_neighbours_than_clips_are_refused(draw, remember):
         build_memory(remember(draw(5)), k=5)
 
 
-@pytest.mark.parametrize("budget_bytes", [0, 2 * row_bytes(16)])
+@pytest.mark.parametrize("domain", ["source", "target"])
+def test_statistics_of_more_neighbours_than_vectors_are_refused(draw, remember, domain):
+    """Where they are written, and where the memory is read."""
+    spread = Spread(mean=0.1, std=0.1, n=9)
+    with pytest.raises(ValueError, match="8 neighbours of 5 vectors"):
+        KnnFit(k=8, n_vectors=5, **{"source": None, "target": None, domain: spread})
+    memory = remember(draw(7)).joined(remember(draw(1, seed=1), is_target=True))
+    KnnScorer(memory, KnnFit(k=7, n_vectors=8, source=spread, target=spread))
+    fit = KnnFit(k=8, n_vectors=8, source=spread, target=spread)
+    with pytest.raises(ValueError, match="7 vectors of the source domain"):
+        KnnScorer(memory, fit)
+
+
+@pytest.mark.parametrize("budget_bytes", [0, memory_file_bytes(2, 16)])
 def test_a_budget_for_less_than_a_memory_is_refused(draw, remember, budget_bytes):
     """A memory of two vectors tells nothing."""
     with pytest.raises(ValueError, match="expected 3 or more"):

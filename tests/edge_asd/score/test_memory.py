@@ -72,7 +72,7 @@ def put(value, row=0):
         ({"vectors": lambda array: array[:-1]}, r"vectors is float32 \(13, 16\)"),
         ({"vectors": lambda array: array.astype(np.float64)}, "vectors is float64"),
         ({"is_target": put(2)}, "expected 0 and 1"),
-        ({"is_target": put(1)}, r"holds source and target \(True, True\)"),
+        ({"is_target": put(1)}, r"'target': True}, its statistics are of 8"),
         ({"group": lambda array: array.astype(np.float64)}, "group is float64"),
         ({"end_utc_s": put(np.nan)}, "end_utc_s holds values that are not finite"),
         ({"begin_utc_s": put(1e9)}, "begins after its end"),

@@ -1,6 +1,7 @@
 """Nearest neighbours are exact, whatever the order, the block size and the rounding of the product."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
@@ -77,6 +78,46 @@ def test_own_group_is_passed_over(seed, n, n_groups, k):
         expected = brute_force(others, vectors[row : row + 1], min(k, n))[0] if len(others) else np.empty(0)
         expected = np.concatenate([expected, np.full(min(k, n) - len(expected), np.inf)])
         np.testing.assert_allclose(found[row], expected, rtol=1e-12)
+
+
+def test_more_neighbours_than_vectors_are_infinitely_far():
+    """All there are, and then none."""
+    vectors = drawn(6, 3, 4)
+    found = nearest_distances(vectors, vectors[:1], 5)[0]
+    np.testing.assert_allclose(found[:3], brute_force(vectors, vectors[:1], 3)[0], rtol=1e-12)
+    assert np.isinf(found[3:]).all()
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    spread=st.sampled_from([1e-1, 1e-3, 1e-5, 1e-7, 0.0]),
+    n_centres=st.integers(1, 3),
+    strange=st.booleans(),
+)
+def test_dense_memories_are_searched_exactly(seed, spread, n_centres, strange):
+    """Vectors far nearer to each other than to the origin, in one or several places, with or without a stray one."""
+    random = np.random.default_rng(seed)
+    centres = random.standard_normal((n_centres, 16))
+    vectors = centres[random.integers(0, n_centres, 80)] + spread * random.standard_normal((80, 16))
+    if strange:
+        vectors[3] *= -5.0
+    vectors = vectors.astype(np.float32)
+    queries = (centres + 2.0 * spread * random.standard_normal((n_centres, 16))).astype(np.float32)
+    np.testing.assert_allclose(nearest_distances(vectors, queries, 3), brute_force(vectors, queries, 3), rtol=1e-12)
+
+
+@pytest.mark.parametrize("spread", [0.3, 0.01, 0.0035, 0.001])
+def test_dense_memory_leaves_few_candidates(spread):
+    """So that a search is as fast in the memory of a machine that always sounds the same: 1 ms among 10,000."""
+    random = np.random.default_rng(0)
+    vectors = random.standard_normal(128) + spread * random.standard_normal((10_000, 128))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    search = NearestNeighbours(vectors[10:])
+    exact, found = search._exact, []
+    search._exact = lambda query, candidates, k: found.append(len(candidates)) or exact(query, candidates, k)
+    search.distances(vectors[:10], 1)
+    assert len(found) == 10
+    assert max(found) < 100
 
 
 def test_what_float32_cannot_multiply_is_still_exact():
