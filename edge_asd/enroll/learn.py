@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +26,17 @@ _COPY_SHARE = 1e-4
 _MAX_COPIES = 0.5
 _STRANGE_DEVIATIONS = 8.0
 _NORMAL_DEVIATION = 1.4826  # of a normal distribution, in median absolute deviations
-_LARGEST_UNIT_DISTANCE = 2.0
+_UNRELATED_DISTANCE = math.sqrt(2.0)  # of vectors of unit length at right angles
+_NEIGHBOURHOOD = 1  # groups on either side that a window is held out with
+_MAX_CORRELATION_DEVIATIONS = 2.33  # one in a hundred by chance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
     """What enrolled sound comes to.
 
-    calibration: for the extension. scores: (n,) of each window against all others but those of its minute or clip.
+    calibration: for the extension. scores: (n,) of each window against all others but those of its minute or clip and
+    of the minutes beside it.
     strange: (s,) rows of windows that are like no other, loudest strangers first: a door, a crane, a fault.
     """
 
@@ -41,10 +46,18 @@ class Learned:
 
 
 def learn(memory: Memory, *, false_alarms_per_week: float, window_s: float, precision: Precision) -> Learned:
-    """Calibrate a memory by its own sound, each window held out with all that was heard in its minute or clip.
+    """Calibrate a memory by its own sound, each window held out with its minute and those beside it, or with its clip.
 
-    The threshold is conformal where one window of each minute or clip is enough for the target, which holds for any
-    distribution; else it is extrapolated by a tail that is fitted to all of them, and says so.
+    The threshold is conformal where the middle window of each minute or clip is enough for the target, which holds for
+    any distribution of scores as long as minutes are exchangeable. Where they are too few, or the scores of minutes
+    beside each other correlate, it is extrapolated by a tail that is fitted to all windows, and says so.
+
+    Args:
+        memory: of one domain; groups are minutes or clips, with consecutive numbers for minutes that follow each other
+            and no others.
+        false_alarms_per_week: the target.
+        window_s: length of a window.
+        precision: of the network.
 
     Raises:
         ClipError: too little sound, or all of it alike.
@@ -60,12 +73,13 @@ def learn(memory: Memory, *, false_alarms_per_week: float, window_s: float, prec
     scores = (distances - fit.source.mean) / fit.source.std
     target = Target(false_alarms_per_day=false_alarms_per_week / WEEK_DAYS, window_s=window_s)
     threshold = _threshold(scores, memory.group, target, precision)
-    _check_reachable(threshold, fit, memory)
+    strange = _strange(scores)
+    _check_reachable(threshold, fit, memory.taken(strange))
     quantiles = tuple(float(each) for each in np.quantile(scores, np.linspace(0.0, 1.0, 101)))
     return Learned(
         calibration=Calibration(fit=fit, threshold=threshold, healthy_quantiles=quantiles),
         scores=scores,
-        strange=_strange(scores),
+        strange=strange,
     )
 
 
@@ -81,7 +95,9 @@ def _check_enough(memory: Memory) -> None:
 
 def _held_out_distances(memory: Memory) -> NDArray[np.float64]:
     neighbours = NearestNeighbours(memory.vectors)
-    nearest = neighbours.distances(memory.vectors, 1, query_group=memory.group, group=memory.group)  # (n, 1)
+    nearest = neighbours.distances(
+        memory.vectors, 1, query_group=memory.group, group=memory.group, n_beside=_NEIGHBOURHOOD
+    )  # (n, 1)
     distances: NDArray[np.float64] = nearest[:, 0]
     length = np.linalg.norm(memory.vectors, axis=1)
     copies = distances <= _COPY_SHARE * length
@@ -97,20 +113,30 @@ def _held_out_distances(memory: Memory) -> NDArray[np.float64]:
 def _threshold(
     scores: NDArray[np.float64], group: NDArray[np.int64], target: Target, precision: Precision
 ) -> Threshold:
-    _, first = np.unique(group, return_index=True)
-    independent = scores[first]
-    shown = target.per_day(WEEK_DAYS / (len(independent) + 1))
-    if len(independent) + 1 >= 1.0 / target.alpha:
+    middle = _middle_rows(group)
+    independent = scores[middle]
+    n_shown = f"{len(independent)} minutes or clips"
+    correlation, is_by_chance = _neighbours_correlation(independent, group[middle])
+    is_enough = len(independent) + 1 >= 1.0 / target.alpha
+    if is_enough and is_by_chance:
         limit, method, n_pooled = conformal_threshold(independent, target.alpha), "conformal", len(independent)
-        note = f"conformal over {len(independent)} minutes or clips, one window each; holds for any distribution"
+        note = f"conformal over {n_shown}, one window each; holds for exchangeable minutes"
     else:
         tail = fit_tail("", {"": scores}, {})
         limit, method, n_pooled = tail.quantile(target.alpha), tail.method, tail.n_clips
+        shown = target.per_day(WEEK_DAYS / (len(independent) + 1))
         needed_h = (1.0 / target.alpha - 1.0) * DAY_S / target.windows_per_day / 3_600.0
-        note = (
-            f"extrapolated: {tail.note} (windows); {len(independent)} minutes or clips alone show rates down to "
-            f"{shown} a week, and the target needs {needed_h:.0f} h of independent windows"
-        )
+        note = f"extrapolated: {tail.note} (windows)"
+        if not is_enough:
+            note += (
+                f"; {n_shown} alone show rates down to {shown} a week, and the target needs {needed_h:.0f} h of "
+                "independent windows"
+            )
+        if not is_by_chance:
+            note += (
+                f"; scores of neighbouring minutes correlate ({correlation:.2f}): the sound changes slowly, and fresh "
+                "sound may be above the threshold far more often"
+            )
     return Threshold.model_validate(
         {
             "threshold": limit,
@@ -126,16 +152,40 @@ def _threshold(
     )
 
 
-def _check_reachable(threshold: Threshold, fit: KnnFit, memory: Memory) -> None:
-    if memory.encoder.layer != "embedding" or fit.source is None:
+def _middle_rows(group: NDArray[np.int64]) -> NDArray[np.intp]:
+    """The row in the middle of each group, in the order of the groups: the farthest from what is before and after."""
+    order = np.argsort(group, kind="stable")
+    _, first, count = np.unique(group[order], return_index=True, return_counts=True)
+    rows: NDArray[np.intp] = order[first + count // 2]
+    return rows
+
+
+def _neighbours_correlation(scores: NDArray[np.float64], group: NDArray[np.int64]) -> tuple[float, bool]:
+    """Rank correlation of the scores of groups beside each other, and whether chance alone may make it so high."""
+    is_beside = np.diff(group) == 1
+    if np.count_nonzero(is_beside) < MIN_GROUPS:
+        return 0.0, True
+    ranks = np.argsort(np.argsort(scores, kind="stable"), kind="stable")
+    before, after = ranks[:-1][is_beside], ranks[1:][is_beside]
+    correlation = float(np.corrcoef(before, after)[0, 1])
+    return correlation, correlation * math.sqrt(len(before)) < _MAX_CORRELATION_DEVIATIONS
+
+
+def _check_reachable(threshold: Threshold, fit: KnnFit, strange: Memory) -> None:
+    if fit.source is None:
         return
-    highest = (_LARGEST_UNIT_DISTANCE - fit.source.mean) / fit.source.std
-    if threshold.threshold >= highest:
-        raise UsageError(
-            f"the threshold would be {threshold.threshold:.1f} ({threshold.note}), and no sound can score more than "
-            f"{highest:.1f}: no fault would raise an alarm; enroll more sound, or allow more false alarms "
-            "(enroll.false_alarms_per_week)"
-        )
+    highest = (_UNRELATED_DISTANCE - fit.source.mean) / fit.source.std
+    if threshold.threshold < highest:
+        return
+    unlike = ""
+    if len(strange):
+        heard = datetime.fromtimestamp(float(strange.end_utc_s[0]), tz=timezone.utc)
+        unlike = f"; windows like no other: {len(strange)}, the strangest up to {heard:%Y-%m-%dT%H:%M:%SZ}"
+    raise UsageError(
+        f"the threshold would be {threshold.threshold:.1f} ({threshold.note}), and sound that has nothing in common "
+        f"with the machine's scores {highest:.1f}: no fault would raise an alarm{unlike}; enroll more sound, leave out "
+        "what is not the machine's, or allow more false alarms (enroll.false_alarms_per_week)"
+    )
 
 
 def _strange(scores: NDArray[np.float64]) -> NDArray[np.intp]:

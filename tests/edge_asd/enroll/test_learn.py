@@ -56,15 +56,79 @@ def test_copies_of_one_clip_are_refused(make_memory) -> None:
         calibrated(replace(memory, vectors=np.tile(memory.vectors[:1], (30, 1))))
 
 
-def test_threshold_that_nothing_could_reach_is_refused(make_memory) -> None:
-    """Ten windows that differ widely, and a target far beyond them."""
-    with pytest.raises(UsageError, match="no sound can score more than"):
-        calibrated(make_memory(10, spread=8.0), per_week=1e-9)
+@pytest.mark.parametrize("layer", ["embedding", "feature_map"])
+def test_threshold_that_nothing_could_reach_is_refused(make_memory, encoder, layer) -> None:
+    """Ten windows that differ widely, and a target far beyond them: not even sound at right angles to all of them."""
+    memory = make_memory(10, spread=8.0, encoder=replace(encoder, layer=layer))
+    with pytest.raises(UsageError, match="no fault would raise an alarm"):
+        calibrated(memory, per_week=0.1)
+
+
+def door(memory, row):
+    """One window is sound from elsewhere."""
+    strange = memory.vectors.astype(np.float64)
+    strange[row] += 0.3 * np.eye(128)[row]
+    strange /= np.linalg.norm(strange, axis=1, keepdims=True)
+    return replace(memory, vectors=strange.astype(np.float32))
 
 
 def test_window_like_no_other_is_told(make_memory) -> None:
     """A door among an hour of a motor: it stays in the memory, for a person to judge."""
+    assert calibrated(door(make_memory(60), 17)).strange.tolist() == [17]
+
+
+def test_window_that_makes_the_threshold_unreachable_is_told(make_memory) -> None:
+    """The opposite of all others: with it in, nothing would be heard, and the message says when it was."""
     memory = make_memory(60)
     strange = memory.vectors.copy()
     strange[17] = -strange[17]
-    assert calibrated(replace(memory, vectors=strange)).strange.tolist() == [17]
+    with pytest.raises(UsageError, match=r"windows like no other: 1, the strangest up to 2026-11-18T11:09:30Z"):
+        calibrated(replace(memory, vectors=strange))
+
+
+def slow(n_minutes, minutes_of_memory, *, seed):
+    """Windows, six to a minute, of a machine whose sound wanders in six ways with that correlation time."""
+    random = np.random.default_rng(seed)
+    keep = np.exp(-1.0 / (6.0 * minutes_of_memory)) if minutes_of_memory else 0.0
+    state = np.zeros((6 * n_minutes, 6))
+    state[0] = random.standard_normal(6)
+    for at in range(1, len(state)):
+        state[at] = keep * state[at - 1] + np.sqrt(1.0 - keep**2) * random.standard_normal(6)
+    centre = 100.0 * np.eye(128)[0]
+    vectors = centre + 10.0 * state @ np.eye(6, 128, 1) + 0.3 * random.standard_normal((len(state), 128))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("minutes", [5.0, 20.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_slowly_changing_sound_is_not_called_conformal(make_memory, minutes, seed) -> None:
+    """Its minutes are not exchangeable: a promise that holds for any distribution would be broken many times over."""
+    memory = replace(make_memory(1_080, per_group=6), vectors=slow(180, minutes, seed=seed))
+    threshold = calibrated(memory, per_week=1_000.0).calibration.threshold
+    assert threshold.extrapolated
+    assert "scores of neighbouring minutes correlate" in threshold.note
+
+
+def test_sound_without_memory_keeps_its_conformal_promise(make_memory) -> None:
+    """Minutes without a gap, at 1,000 a week: fresh sound is above the threshold about as often."""
+    rates, methods = [], []
+    for seed in range(6):
+        memory = replace(make_memory(1_080, per_group=6), vectors=slow(180, 0.0, seed=seed))
+        calibration = calibrated(memory, per_week=1_000.0).calibration
+        scores = KnnScorer(memory, calibration.fit).score_vectors(slow(300, 0.0, seed=100 + seed))
+        rates.append(60_480 * (scores >= calibration.threshold.threshold).mean())
+        methods.append(calibration.threshold.method)
+    assert methods.count("conformal") >= 5
+    assert np.mean(rates) < 1_300.0
+
+
+def test_windows_beside_a_minute_do_not_judge_it(make_memory) -> None:
+    """The last window of a minute and the first of the next are ten seconds apart; two minutes on it may be copied."""
+    memory = make_memory(60, per_group=6)
+    vectors = memory.vectors.copy()
+    vectors[6::12] = vectors[5:-1:12]  # each odd minute begins as the one before ends
+    assert calibrated(replace(memory, vectors=vectors)).scores.min() > -3.0
+    far = memory.vectors.copy()
+    far[12::24] = far[5:-12:24]
+    held_out = calibrated(replace(memory, vectors=far)).scores
+    assert held_out.min() < -3.0
