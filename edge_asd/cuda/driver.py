@@ -16,6 +16,9 @@ LOG = logging.getLogger(__name__)
 LIBRARY = "libcuda.so.1"
 OUT_OF_MEMORY = 2
 NO_DEVICE = 100
+NO_BINARY_FOR_GPU = 209
+BAD_KERNEL = (200, NO_BINARY_FOR_GPU, 218, 222)  # also: an invalid image, invalid PTX, PTX of a newer CUDA
+_FIRST_FAULT = 700  # an illegal address; from there on: faults of the GPU, of its driver or of a program on it
 UNKNOWN = 999
 STREAM_NON_BLOCKING = 1
 OLDEST_VERSION = 12_000
@@ -70,14 +73,28 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 
 
 class CudaError(EngineError):
-    """A call of the driver failed.
+    """A call of the driver failed; the message ends with what to do about it.
 
-    code: CUresult of the call.
+    found: what failed and how. code: CUresult of the call.
     """
 
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
+    def __init__(self, found: str, code: int, advice: str = "") -> None:
+        super().__init__("; ".join(filter(None, (found, advice or _advice(code)))))
+        self.found = found
         self.code = code
+
+
+def _advice(code: int) -> str:
+    if code == OUT_OF_MEMORY:
+        return "expected free memory on the GPU; end other programs on it, or give this device fewer machines"
+    if code in BAD_KERNEL:
+        return (
+            "expected a kernel for this GPU and driver; install the NVRTC of the driver's CUDA, or leave tensorrt out "
+            "of engine.prefer"
+        )
+    if code >= _FIRST_FAULT:
+        return "expected a GPU without a fault; see dmesg for its cause, and restart edge-asd, or else the device"
+    return ""
 
 
 class Driver:
@@ -126,7 +143,7 @@ class Driver:
         try:
             self.cuInit(0)
         except CudaError as error:
-            found = "no GPU" if error.code == NO_DEVICE else str(error)
+            found = "no GPU" if error.code == NO_DEVICE else error.found
             raise UnavailableError(
                 f"the CUDA driver finds {found}; expected an NVIDIA GPU that this user may use; "
                 "run nvidia-smi, and check the rights to /dev/nv*"
@@ -136,7 +153,7 @@ class Driver:
         self.version = version.value
         if self.version < OLDEST_VERSION:
             raise UnavailableError(
-                f"the driver supports CUDA up to {_dotted(self.version)}; expected {_dotted(OLDEST_VERSION)} or later; "
+                f"the driver supports CUDA up to {dotted(self.version)}; expected {dotted(OLDEST_VERSION)} or later; "
                 "update the driver, on a Jetson to JetPack 6 or later (JetPack 5 is not served)"
             )
 
@@ -174,5 +191,6 @@ def _driver(library: str) -> Driver:
     return Driver(library)
 
 
-def _dotted(version: int) -> str:
+def dotted(version: int) -> str:
+    """As in 12.6."""
     return f"{version // 1000}.{version % 1000 // 10}"

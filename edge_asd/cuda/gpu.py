@@ -185,8 +185,9 @@ class Gpu:
             free, total = self.free_bytes()
             raise CudaError(
                 f"GPU memory is exhausted: {n_bytes / 1e6:.1f} MB wanted for {purpose}, {free / 1e6:.1f} of "
-                f"{total / 1e6:.0f} MB are free; end other programs on the GPU, or give this device fewer machines",
+                f"{total / 1e6:.0f} MB are free",
                 error.code,
+                advice="end other programs on the GPU, or give this device fewer machines",
             ) from error
 
     def __enter__(self) -> Gpu:

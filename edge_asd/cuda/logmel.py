@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -11,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_asd.artifacts import Artifacts
+from edge_asd.cuda.driver import BAD_KERNEL, CudaError, dotted, open_driver
 from edge_asd.cuda.gpu import Gpu
 from edge_asd.cuda.nvrtc import Nvrtc
 from edge_asd.errors import UnavailableError
 from edge_asd.features import hann_window, mel_filters
 from edge_asd.types import FeatureSpec, FloatArray
+
+LOG = logging.getLogger(__name__)
 
 SOURCE = "logmel.cu"
 ROW = np.dtype([("ring", "<i4"), ("write_at", "<i4"), ("n_fresh", "<i4"), ("unused", "<i4")])
@@ -23,7 +27,8 @@ ROW = np.dtype([("ring", "<i4"), ("write_at", "<i4"), ("n_fresh", "<i4"), ("unus
 
 _FRAMES_PER_BLOCK = 4
 _COPY_THREADS = 256
-_MIN_FFT, _MAX_FFT = 64, 4096  # beyond it a block's shared memory, 48 KiB, is full
+_MIN_FFT, _MAX_FFT = 64, 4096
+_MAX_SHARED_BYTES = 48 * 1024  # of a block, on every GPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +53,7 @@ class LogMelKernels:
     """The kernels for one spec, with their tables, loaded.
 
     Raises:
-        UnavailableError: the spec does not suit the kernel, or NVRTC is missing or cannot compile it.
+        UnavailableError: the spec does not suit the kernel.
         CudaError: the GPU refuses the kernel or has no memory for its tables.
     """
 
@@ -83,7 +88,38 @@ class LogMelKernels:
         self._log_mel((blocks, n_rows), self._spec.n_fft // 8, rows, wave, *self._tables, log_mel, not_finite)
 
 
-def log_mel_cubin(spec: FeatureSpec, architecture: str, store: Artifacts | None, nvrtc: Callable[[], Nvrtc]) -> bytes:
+def open_log_mel_kernels(
+    gpu: Gpu, spec: FeatureSpec, store: Artifacts | None, nvrtc: Callable[[], Nvrtc]
+) -> LogMelKernels:
+    """The kernels of this GPU; those from the store that the driver refuses are compiled again, once.
+
+    Args:
+        gpu: that runs them.
+        spec: its numbers are compiled in.
+        store: keeps what was compiled; None keeps nothing.
+        nvrtc: opens the compiler.
+
+    Raises:
+        UnavailableError: the spec does not suit the kernel, or NVRTC is missing or cannot compile it.
+        CudaError: the GPU refuses the kernel or has no memory for its tables.
+    """
+    try:
+        return LogMelKernels(gpu, spec, log_mel_cubin(spec, gpu.architecture, store, nvrtc))
+    except CudaError as error:
+        if store is None or error.code not in BAD_KERNEL:
+            raise
+        LOG.warning("the log-mel kernel does not load (%s); it is compiled again now", error.found)
+    return LogMelKernels(gpu, spec, log_mel_cubin(spec, gpu.architecture, store, nvrtc, anew=True))
+
+
+def log_mel_cubin(
+    spec: FeatureSpec,
+    architecture: str,
+    store: Artifacts | None,
+    nvrtc: Callable[[], Nvrtc],
+    *,
+    anew: bool = False,
+) -> bytes:
     """Machine code of the kernels, from the store or compiled on this device.
 
     Args:
@@ -91,9 +127,10 @@ def log_mel_cubin(spec: FeatureSpec, architecture: str, store: Artifacts | None,
         architecture: as in sm_87.
         store: keeps what was compiled; None keeps nothing.
         nvrtc: opens the compiler.
+        anew: compile, whatever the store has.
 
     Raises:
-        UnavailableError: NVRTC is missing, or the kernel does not compile.
+        UnavailableError: there is no driver or NVRTC, the spec does not suit the kernel, or it does not compile.
     """
     check_spec(spec)
     compiler = nvrtc()
@@ -102,10 +139,11 @@ def log_mel_cubin(spec: FeatureSpec, architecture: str, store: Artifacts | None,
     key = {
         "source_sha256": hashlib.sha256(source.encode("utf-8")).hexdigest(),
         "architecture": architecture,
+        "driver": dotted(open_driver().version),
         "nvrtc": "{}.{}".format(*compiler.version),
         "options": " ".join(options),
     }
-    cubin = store.get("kernel", key) if store else None
+    cubin = store.get("kernel", key) if store and not anew else None
     if cubin is None:
         cubin = compiler.cubin(source, name=SOURCE, architecture=architecture, options=options)
         if store:
@@ -132,15 +170,23 @@ def kernel_options(spec: FeatureSpec) -> tuple[str, ...]:
 
 
 def check_spec(spec: FeatureSpec) -> None:
-    """Refuse what the kernel cannot compute; all other numbers that a bundle may have fit into a block's memory.
+    """Refuse what the kernel cannot compute.
 
     Raises:
-        UnavailableError: the FFT's length is no power of two or out of range.
+        UnavailableError: the FFT's length is no power of two or out of range, or a block's memory is too small.
     """
     if spec.n_fft & (spec.n_fft - 1) or not _MIN_FFT <= spec.n_fft <= _MAX_FFT:
         raise UnavailableError(
             f"the GPU's front end cannot compute n_fft {spec.n_fft}; expected a power of two from {_MIN_FFT} to "
             f"{_MAX_FFT}; use another engine"
+        )
+    # The kernel's spectrum, power, energy and is_faint; and what each mel band takes of its tile.
+    fixed_bytes = 16 * (spec.n_fft // 2) + 4 * (spec.n_fft // 2 + 1 + spec.n_fft // 8 + _FRAMES_PER_BLOCK)
+    most_mels = (_MAX_SHARED_BYTES - fixed_bytes) // (4 * _FRAMES_PER_BLOCK)
+    if spec.n_mels > most_mels:
+        raise UnavailableError(
+            f"the GPU's front end cannot compute {spec.n_mels} mel bands with n_fft {spec.n_fft}; expected at most "
+            f"{most_mels}, for which a block's memory suffices; use another engine"
         )
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
 
+from edge_asd.cuda.driver import open_driver
 from edge_asd.errors import UnavailableError
 
-# CUDA 12 and 13; then whatever the loader or CUDA's usual folder has.
-_LIBRARIES = ("libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so", "/usr/local/cuda/lib64/libnvrtc.so")
+# Whatever the loader or CUDA's usual folder has, then CUDA 13 and 12.
+_LIBRARIES = ("libnvrtc.so", "/usr/local/cuda/lib64/libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12")
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "nvrtcVersion": (ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ctypes.c_int)),
     "nvrtcCreateProgram": (
@@ -34,12 +34,15 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 class Nvrtc:
     """The compiler library; `version` as in (12, 6).
 
+    Args:
+        library: by default that of the driver's CUDA, whose kernels the driver is sure to take, or else another.
+
     Raises:
         UnavailableError: it is not installed.
     """
 
     def __init__(self, library: Path | None = None) -> None:
-        self._library = _load([str(library)] if library else [*_LIBRARIES, find_library("nvrtc") or _LIBRARIES[0]])
+        self._library = _load([str(library)] if library else [*_library_of_driver(), *_LIBRARIES])
         for name, types in _SIGNATURES.items():
             getattr(self._library, name).argtypes = types
         major, minor = ctypes.c_int(), ctypes.c_int()
@@ -90,6 +93,13 @@ class Nvrtc:
         status = call(*arguments)
         if status:
             raise UnavailableError(f"{name} of NVRTC fails with {status}; expected a working CUDA; install it again")
+
+
+def _library_of_driver() -> list[str]:
+    try:
+        return [f"libnvrtc.so.{open_driver().version // 1000}"]
+    except UnavailableError:  # compiling needs no driver
+        return []
 
 
 def _load(names: Sequence[str]) -> ctypes.CDLL:

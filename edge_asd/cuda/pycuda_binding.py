@@ -12,7 +12,7 @@ import numpy as np
 import pycuda.driver as cuda
 from numpy.typing import NDArray
 
-from edge_asd.cuda.driver import OUT_OF_MEMORY, STREAM_NON_BLOCKING, UNKNOWN, CudaError, Driver
+from edge_asd.cuda.driver import NO_BINARY_FOR_GPU, OUT_OF_MEMORY, STREAM_NON_BLOCKING, UNKNOWN, CudaError, Driver
 
 LOG = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class PycudaBinding:
 
     def kernels(self, cubin: bytes, names: tuple[str, ...]) -> tuple[Callable[..., None], ...]:
         """Functions of a compiled module."""
-        with _cuda_errors(), self._pushed():
+        with _cuda_errors(NO_BINARY_FOR_GPU), self._pushed():
             module = cuda.module_from_buffer(cubin)
             self._functions.update((name, module.get_function(name)) for name in names)
         return tuple(self._kernel(name) for name in names)
@@ -118,11 +118,11 @@ class PycudaBinding:
 
 
 @contextmanager
-def _cuda_errors() -> Iterator[None]:
-    """Errors of pycuda as ours."""
+def _cuda_errors(code: int = UNKNOWN) -> Iterator[None]:
+    """Errors of pycuda, which tells no codes, as ours; memory that is exhausted has a class of its own."""
     try:
         yield
     except cuda.MemoryError as error:
         raise CudaError(str(error), OUT_OF_MEMORY) from error
     except cuda.Error as error:
-        raise CudaError(str(error), UNKNOWN) from error
+        raise CudaError(str(error), code) from error

@@ -11,7 +11,7 @@ from typing import Any
 
 from edge_asd.artifacts import Artifacts, Key
 from edge_asd.bundle import Manifest, Precision, TensorSpec
-from edge_asd.cuda import Gpu, LogMelKernels, Nvrtc, log_mel_cubin
+from edge_asd.cuda import Gpu, Nvrtc, open_log_mel_kernels
 from edge_asd.engine.tensorrt.build import BuildSettings, batch_sizes, build_engine
 from edge_asd.engine.tensorrt.contexts import ForeignEngineError, Network, deserialize
 from edge_asd.engine.tensorrt.device import device_key, device_key_here, device_keys_here
@@ -78,8 +78,7 @@ def _opened(
 ) -> TensorRtEngine:
     spec = manifest.feature_spec
     trt = import_tensorrt()
-    cubin = log_mel_cubin(spec, gpu.architecture, artifacts, Nvrtc)
-    kernels = LogMelKernels(gpu, spec, cubin)
+    kernels = open_log_mel_kernels(gpu, spec, artifacts, Nvrtc)
     plans = _Plans(
         trt, model=model, manifest=manifest, settings=settings, device=device_key(trt, gpu), artifacts=artifacts
     )

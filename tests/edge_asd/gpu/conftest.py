@@ -37,9 +37,9 @@ class FakeCuda:
     def forget_calls(self) -> None:
         self.library.fake_forget_calls()
 
-    def fail(self, name: str, code: int) -> None:
-        """The next call of that name fails so."""
-        self.library.fake_fail(name.encode(), code)
+    def fail(self, name: str, code: int, times: int = 1) -> None:
+        """The next calls of that name fail so."""
+        self.library.fake_fail(name.encode(), code, times)
 
     def set_free_bytes(self, n_bytes: int) -> None:
         self.library.fake_free_bytes(n_bytes)
@@ -111,11 +111,13 @@ def fake_cuda(make_fake_cuda, make_hand_bundle):
 
 
 class NoCompiler:
-    """Stands for NVRTC: the fake libcuda has its kernels compiled in."""
+    """Stands for NVRTC: the fake libcuda has its kernels compiled in. compiled: how often it was asked."""
 
     version = (12, 6)
+    compiled = 0
 
     def cubin(self, _source, *, name, architecture, options):  # noqa: ARG002 - NVRTC's signature
+        NoCompiler.compiled += 1
         return f"{name} for {architecture}".encode()
 
 
@@ -132,6 +134,7 @@ def install_tensorrt(fake_cuda, monkeypatch, tmp_path):
         return module
 
     monkeypatch.setattr(tensorrt_engine, "Nvrtc", NoCompiler)
+    monkeypatch.setattr(NoCompiler, "compiled", 0)
     monkeypatch.setattr(device, "POWER_MODE_PATH", tmp_path / "nvpmodel-status")
     monkeypatch.setattr(device, "BOARD_PATH", tmp_path / "board")
     return install

@@ -22,7 +22,8 @@ struct Stream {
 using Graph = std::vector<Work>;
 
 static std::string calls;
-static std::map<std::string, int> failures;
+struct Failure { int code, times; };
+static std::map<std::string, Failure> failures;
 static std::map<uintptr_t, size_t> allocations;
 static size_t free_bytes = size_t(8) << 30;
 static int driver_version = 12060;
@@ -37,8 +38,8 @@ static const char kRings = 0, kLogMel = 0, kCopy = 0, kMultiplyAdd = 0;
 #define CALL(name)                                    \
     calls += #name "\n";                              \
     if (auto found = failures.find(#name); found != failures.end()) { \
-        const int code = found->second;               \
-        failures.erase(found);                        \
+        const int code = found->second.code;          \
+        if (!--found->second.times) failures.erase(found); \
         return code;                                  \
     }
 
@@ -86,7 +87,7 @@ extern "C" {
 // What the tests ask for and set.
 const char* fake_calls() { return calls.c_str(); }
 void fake_forget_calls() { calls.clear(); }
-void fake_fail(const char* name, int code) { failures[name] = code; }
+void fake_fail(const char* name, int code, int times) { failures[name] = {code, times}; }
 void fake_free_bytes(size_t bytes) { free_bytes = bytes; }
 void fake_driver_version(int version) { driver_version = version; }
 void fake_devices(int count) { devices = count; }
@@ -257,7 +258,7 @@ int cuLaunchKernel(const void* function, unsigned gx, unsigned gy, unsigned gz, 
 }
 int cuGetErrorName(int code, const char** name) {
     static std::map<int, const char*> names{{1, "CUDA_ERROR_INVALID_VALUE"}, {2, "CUDA_ERROR_OUT_OF_MEMORY"},
-        {100, "CUDA_ERROR_NO_DEVICE"}, {500, "CUDA_ERROR_NOT_FOUND"}, {700, "CUDA_ERROR_ILLEGAL_ADDRESS"}};
+        {100, "CUDA_ERROR_NO_DEVICE"}, {209, "CUDA_ERROR_NO_BINARY_FOR_GPU"}, {500, "CUDA_ERROR_NOT_FOUND"}, {700, "CUDA_ERROR_ILLEGAL_ADDRESS"}};
     auto found = names.find(code);
     if (found == names.end()) return 1;
     *name = found->second;

@@ -150,12 +150,39 @@ def test_spec_that_the_kernel_cannot_compute_is_refused(n_fft) -> None:
         check_spec(FeatureSpec(n_fft=n_fft))
 
 
-@pytest.mark.parametrize("architecture", ["sm_87", "sm_90", "sm_110"])
-def test_kernel_compiles_by_nvcc(architecture, tmp_path) -> None:
-    """The source compiles without a warning for Orin, Hopper and Thor."""
-    nvcc = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
-    if nvcc is None:
+def test_mel_bands_beyond_a_block_s_memory_are_refused() -> None:
+    """The message says how many there may be; the longest FFT leaves room for 382."""
+    check_spec(FeatureSpec(n_fft=4_096, n_mels=382))
+    check_spec(FeatureSpec(n_fft=2_048, n_mels=1_024))
+    with pytest.raises(
+        UnavailableError, match=r"383 mel bands with n_fft 4096; expected at most 382, .*another engine"
+    ):
+        check_spec(FeatureSpec(n_fft=4_096, n_mels=383))
+
+
+@pytest.fixture
+def nvcc():
+    """CUDA's compiler."""
+    found = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+    if found is None:
         pytest.skip("nvcc is not installed")
+    return found
+
+
+@pytest.mark.parametrize(("n_mels", "fits"), [(382, True), (383, False)])
+def test_most_mel_bands_that_are_allowed_fill_a_block(nvcc, n_mels, fits, tmp_path) -> None:
+    """The assembler's own limit is the one that is told."""
+    source = tmp_path / "logmel.cu"
+    source.write_text(kernel_source())
+    command = [nvcc, "-cubin", "-arch=sm_87", *kernel_options(FeatureSpec(n_fft=4_096, n_mels=n_mels)), source]
+    done = subprocess.run([*command, "-o", tmp_path / "logmel.cubin"], capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == fits
+    assert ("too much shared data" in done.stderr) != fits
+
+
+@pytest.mark.parametrize("architecture", ["sm_87", "sm_90", "sm_110"])
+def test_kernel_compiles_by_nvcc(nvcc, architecture, tmp_path) -> None:
+    """The source compiles without a warning for Orin, Hopper and Thor."""
     known = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=False).stdout.split()
     if architecture not in known:
         pytest.skip(f"this nvcc does not know {architecture}")
