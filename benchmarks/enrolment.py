@@ -106,7 +106,7 @@ class _Judge:
             for clip in clips:
                 began_s = time.perf_counter()
                 # Groups are the minutes of a clip, and each clip lasts a part of one.
-                heard = self.learner.learn(Path(folder) / clip.file, first_group=2 * clip.number, now_utc_s=0.0)
+                heard = self.learner.learn(Path(folder) / clip.file, first_group=2 * clip.number)
                 self.learn_ms.append(1e3 * (time.perf_counter() - began_s))
                 yield clip, heard.kept
 

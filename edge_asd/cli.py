@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from edge_asd.errors import EdgeAsdError
 
 _DESCRIPTION = "Hear machines fail before they do: anomaly scores and alarms from the sound of machines."
 
+_INTERRUPTED = 128 + signal.SIGINT
 
 # In the order of the help: each is a module of edge_asd.commands.
 _COMMANDS = (
@@ -45,13 +47,16 @@ def _parser(commands: Sequence[str]) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; errors that the user can act on become one message and their exit code."""
     words = sys.argv[1:] if argv is None else argv
-    # What another command imports takes half a second and some MB of a service that runs for years.
-    arguments = _parser(words[:1] if words and words[0] in _COMMANDS else _COMMANDS).parse_args(words)
     try:
+        # What another command imports takes half a second and some MB of a service that runs for years.
+        arguments = _parser(words[:1] if words and words[0] in _COMMANDS else _COMMANDS).parse_args(words)
         return int(arguments.run(arguments))
     except EdgeAsdError as error:
         print(f"edge-asd: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("edge-asd: interrupted", file=sys.stderr)
+        return _INTERRUPTED
     except BrokenPipeError:  # the reader of stdout has gone (as with `| head`): nothing left to say
         sys.stderr.close()
         return 0

@@ -31,7 +31,7 @@ MAX_CLIPS = 8_640
 _FACTS = "learned.json"
 _MEMORY = "memory.npz"
 _SIGNATURE = "signature"
-_MAX_FACTS_BYTES = 4 * 1024 * 1024
+_MAX_FACTS_BYTES = 16 * 1024 * 1024  # 8,640 clips with long names
 _Seconds = Annotated[float, Field(ge=0.0)]
 
 
@@ -47,12 +47,26 @@ class Calibration(Part):
     healthy_quantiles: tuple[float, ...] = Field(min_length=101, max_length=101)
 
 
+class Clip(Part):
+    """A clip of which something was learned.
+
+    sha256: of the file. name: without its folder. begin_utc_s, end_utc_s: that its windows have for their own, which no
+    other window has; nobody knows when they were heard. refused_s: of it that was not learned, by reason.
+    """
+
+    sha256: Sha256
+    name: str = Field(max_length=255)
+    begin_utc_s: float
+    end_utc_s: float
+    refused_s: dict[str, _Seconds] = Field(default={}, max_length=32)
+
+
 class Facts(Part):
     """All that is known of an enrolment but its vectors.
 
     encoder_sha256, precision, layer, feature_spec: of what made the vectors. engine: that ran it, as openvino-int8.
-    refused_s: sound that was not learned, by reason. clips: SHA-256 of each clip that was learned. request: id of what
-    was asked of the daemon; None where clips were learned. calibration: None while the enrolment goes on.
+    refused_s: sound that was not learned, by reason. clips: that windows are of. request: id of what was asked of the
+    daemon; None where clips were learned. calibration: None while the enrolment goes on.
     """
 
     schema_version: Literal[1] = 1
@@ -68,7 +82,7 @@ class Facts(Part):
     vector_size: int = Field(ge=1, le=MAX_VECTOR_SIZE)
     memory_sha256: Sha256 | None
     refused_s: dict[str, _Seconds] = Field(default={}, max_length=32)
-    clips: tuple[Sha256, ...] = Field(default=(), max_length=MAX_CLIPS)
+    clips: tuple[Clip, ...] = Field(default=(), max_length=MAX_CLIPS)
     request: str | None = Field(default=None, max_length=64)
     calibration: Calibration | None = None
 
@@ -86,6 +100,24 @@ class Extension:
 
     facts: Facts
     memory: Memory
+
+    def clip_of(self, row: int) -> Clip | None:
+        """The clip that a window is of; None for one from the microphone."""
+        begin_utc_s, end_utc_s = self.memory.begin_utc_s[row], self.memory.end_utc_s[row]
+        for clip in self.facts.clips:
+            if clip.begin_utc_s <= begin_utc_s and end_utc_s <= clip.end_utc_s:
+                return clip
+        return None
+
+    def with_memory(self, memory: Memory) -> Extension:
+        """The same with another memory; a clip of which it holds nothing is as one that was never heard."""
+        begin_utc_s, end_utc_s = memory.begin_utc_s, memory.end_utc_s
+        held = tuple(
+            clip
+            for clip in self.facts.clips
+            if ((begin_utc_s >= clip.begin_utc_s) & (end_utc_s <= clip.end_utc_s)).any()
+        )
+        return Extension(facts=self.facts.model_copy(update={"clips": held}), memory=memory)
 
 
 def begun(

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from edge_asd.bundle.extension import MAX_WINDOWS, Extension
-from edge_asd.commands.enroll_clips import collect_from_clips
+from edge_asd.commands.enroll_clips import collect_from_clips, is_too_little
 from edge_asd.commands.enroll_live import cancel, collect_live
 from edge_asd.commands.enroll_report import report, show
 from edge_asd.commands.enroll_site import Site, machine_of, open_site
-from edge_asd.commands.enroll_times import parse_times
+from edge_asd.commands.enroll_times import parse_times, told_time
 from edge_asd.config import load_config
 from edge_asd.enroll.learn import Learned, learn
 from edge_asd.enroll.proof import prove
-from edge_asd.errors import ClipError, UsageError
+from edge_asd.errors import BundleError, ClipError, UsageError
 
 
 def add_parser(subparsers: Any) -> None:
@@ -44,9 +44,9 @@ def add_parser(subparsers: Any) -> None:
     action.add_argument("--anew", action="store_true", help="learn in the place of what was learned before")
     action.add_argument(
         "--forget",
-        nargs=2,
-        metavar=("FROM", "TO"),
-        help="forget what was heard (of clips: learned) between two times, ISO 8601 with an offset or Z",
+        nargs="+",
+        metavar="TIME_OR_CLIP",
+        help="forget what was heard between two times, ISO 8601 with an offset or Z, or clips by their names",
     )
     action.add_argument("--report", action="store_true", help="tell how far the machine has drifted from what it was")
     action.add_argument("--cancel", action="store_true", help="end collecting, and drop what was collected")
@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         EdgeAsdError: what was asked cannot be, with the reason; what was live stays live.
     """
+    _check_options(arguments)
     config = load_config(arguments.config)
     machine = machine_of(config, arguments.machine)
     with open_site(config, machine) as site:
@@ -68,6 +69,21 @@ def run(arguments: argparse.Namespace) -> int:
             return report(site, arguments.clips, channel=arguments.channel)
         with site.folder.locked():
             return _enroll(site, arguments)
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Refuse an option that another one leaves nothing to do."""
+    given = {name: getattr(arguments, name) is not None for name in ("clips", "minutes", "channel")}
+    for action in ("forget", "cancel", "report"):
+        if not getattr(arguments, action):
+            continue
+        for name in ("clips", "minutes", "channel"):
+            if given[name] and (action != "report" or name == "minutes"):
+                raise UsageError(f"--{name} with --{action} says nothing; expected one of them; leave the other out")
+    if given["clips"] and given["minutes"]:
+        raise UsageError("--minutes with --clips: clips are learned whole; expected one of them; leave the other out")
+    if given["channel"] and not given["clips"]:
+        raise UsageError("--channel without --clips: the microphone's is in the configuration; leave it out")
 
 
 def _enroll(site: Site, arguments: argparse.Namespace) -> int:
@@ -82,15 +98,31 @@ def _enroll(site: Site, arguments: argparse.Namespace) -> int:
         )
     if live is None and arguments.add:
         raise UsageError(f"{machine.name} is not enrolled with this model; expected no --add; leave it out")
-    if arguments.clips:
-        collected = collect_from_clips(site, arguments.clips, channel=arguments.channel, known=live)
-    else:
-        wanted_min = site.config.enroll.minutes if arguments.minutes is None else arguments.minutes
-        collected = collect_live(site, wanted_s=60.0 * wanted_min, beside=live)
-    whole = _joined(live, collected) if arguments.add and live is not None else collected
-    _go_live(site, whole)
+    collected = _collected(site, live, arguments)
+    whole = _joined(live, collected) if live is not None else collected
+    try:
+        _go_live(site, whole)
+    except (ClipError, UsageError, BundleError) as error:
+        raise type(error)(f"{error}; {_after_refusal(site, whole, arguments)}") from error
     site.folder.drop_collected()
     return 0
+
+
+def _collected(site: Site, live: Extension | None, arguments: argparse.Namespace) -> Extension:
+    if arguments.clips:
+        return collect_from_clips(site, arguments.clips, channel=arguments.channel, known=live)
+    wanted_min = site.config.enroll.minutes if arguments.minutes is None else arguments.minutes
+    return collect_live(site, wanted_s=60.0 * wanted_min, beside=live)
+
+
+def _after_refusal(site: Site, whole: Extension, arguments: argparse.Namespace) -> str:
+    """What is to be done; clips that could be heard and are no good are not gone on with, once others are given."""
+    if arguments.clips is None:
+        return "what was collected is kept: collect more beside it (--minutes), or drop it (--cancel)"
+    if is_too_little(whole.memory):
+        return "what was heard is kept: give more clips, or drop it (--cancel)"
+    site.folder.drop_collected()
+    return "what was heard of the clips is dropped; what was live stays"
 
 
 def _joined(live: Extension, added: Extension) -> Extension:
@@ -103,24 +135,43 @@ def _joined(live: Extension, added: Extension) -> Extension:
             f"{len(memory)} windows with those to add; expected at most {MAX_WINDOWS}; forget some first "
             "(--forget), or learn anew (--anew)"
         )
-    clips = (*live.facts.clips, *(clip for clip in added.facts.clips if clip not in live.facts.clips))
-    return replace(added, facts=added.facts.model_copy(update={"clips": clips}), memory=memory)
+    known_clips = frozenset(clip.sha256 for clip in live.facts.clips)
+    clips = (*live.facts.clips, *(clip for clip in added.facts.clips if clip.sha256 not in known_clips))
+    return replace(added, facts=added.facts.model_copy(update={"clips": clips})).with_memory(memory)
 
 
-def _forget(site: Site, live: Extension | None, times: list[str]) -> int:
+def _forget(site: Site, live: Extension | None, words: list[str]) -> int:
     if live is None:
         raise UsageError(f"{site.machine.name} is not enrolled with this model; expected something to forget")
-    begin_utc_s, end_utc_s = parse_times(*times)
-    memory = live.memory.without(from_utc_s=begin_utc_s, to_utc_s=end_utc_s)
+    memory = live.memory
+    for begin_utc_s, end_utc_s in _times_to_forget(live, words):
+        memory = memory.without(from_utc_s=begin_utc_s, to_utc_s=end_utc_s)
     n_forgotten = len(live.memory) - len(memory)
     if not n_forgotten:
         raise UsageError(
-            f"{site.machine.name}: nothing was learned between {times[0]} and {times[1]}; expected times of sound that "
+            f"{site.machine.name}: nothing was learned between {words[0]} and {words[1]}; expected times of sound that "
             "was; see edge-asd enroll --report"
         )
+    _go_live(site, live.with_memory(memory))
     print(f"{n_forgotten} windows are forgotten", file=sys.stderr)
-    _go_live(site, replace(live, memory=memory))
     return 0
+
+
+def _times_to_forget(live: Extension, words: list[str]) -> list[tuple[float, float]]:
+    named = [[clip for clip in live.facts.clips if clip.name == word] for word in words]
+    if not any(named):
+        if len(words) == 2:
+            return [parse_times(*words)]
+        raise UsageError(f"--forget {' '.join(words)}: no clip that was learned is called so; expected the names of "
+                         "clips without their folder, or two times; correct it")  # fmt: skip
+    for word, clips in zip(words, named, strict=True):
+        if len(clips) != 1:
+            times = ", ".join(f"{told_time(clip.begin_utc_s)} to {told_time(clip.end_utc_s)}" for clip in clips)
+            raise UsageError(
+                f"--forget {word}: {len(clips)} clips that were learned are called so{f' ({times})' if times else ''}; "
+                "expected one; give its two times instead"
+            )
+    return [(clip.begin_utc_s, clip.end_utc_s) for (clip,) in named]
 
 
 def _go_live(site: Site, extension: Extension) -> None:

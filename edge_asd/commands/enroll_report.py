@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 
 from edge_asd.bundle.extension import Extension
 from edge_asd.capture.clips import find_clips
 from edge_asd.commands.enroll_site import Site
+from edge_asd.commands.enroll_times import told_time
 from edge_asd.enroll.drift import drift
 from edge_asd.enroll.learn import Learned
 from edge_asd.enroll.proof import Proof
@@ -32,9 +33,11 @@ def show(site: Site, extension: Extension, learned: Learned, proof: Proof) -> No
     print(f"threshold {threshold.threshold:.2f} for {site.config.enroll.false_alarms_per_week:g} false alarms a week, "
           f"{threshold.note}")  # fmt: skip
     for row in learned.strange[:_MAX_STRANGE_TOLD]:
-        begin, end = extension.memory.begin_utc_s[row], extension.memory.end_utc_s[row]
-        print(f"like no other: {_time(begin)} to {_time(end)}, score {learned.scores[row]:.1f}; if that was not the "
-              f"machine, --forget it")  # fmt: skip
+        begin, end = _own_times(extension.memory.begin_utc_s[row], extension.memory.end_utc_s[row])
+        clip = extension.clip_of(int(row))
+        print(f"like no other: {told_time(begin)} to {told_time(end)}, {f'of {clip.name}, ' if clip else ''}score "
+              f"{learned.scores[row]:.1f}; if that was not the machine: --forget {told_time(begin)} {told_time(end)}"
+              f"{f' (all of the clip: --forget {clip.name})' if clip else ''}")  # fmt: skip
     others = ", ".join(f"{score:.1f}" for score in proof.other_scores)
     n_others = len(proof.other_scores)
     print(f"self-test passed; other sound (golden windows of the bundle) scores {others}: {proof.n_others_above} of "
@@ -55,8 +58,8 @@ def report(site: Site, paths: Sequence[Path] | None, *, channel: int | None) -> 
         raise UsageError(f"{site.machine.name} is not enrolled with model {site.model}; expected it to be; enroll it")
     facts, calibration = live.facts, live.facts.calibration
     heard = live.memory.end_utc_s
-    print(f"{facts.machine}: {len(live.memory)} windows from {_time(live.memory.begin_utc_s.min())} to "
-          f"{_time(heard.max())}, by the {facts.layer} of {facts.model} on {facts.engine}")  # fmt: skip
+    print(f"{facts.machine}: {len(live.memory)} windows from {told_time(live.memory.begin_utc_s.min())} to "
+          f"{told_time(heard.max())}, by the {facts.layer} of {facts.model} on {facts.engine}")  # fmt: skip
     print(f"threshold {calibration.threshold.threshold:.2f}; {calibration.threshold.note}")
     scores, words = _recent(site, live) if paths is None else (_scores_of_clips(site, live, paths, channel), "clips")
     found = drift(scores, calibration.healthy_quantiles, calibration.threshold.threshold)
@@ -75,7 +78,7 @@ def _recent(site: Site, live: Extension) -> tuple[Sequence[float], str]:
             f"{site.machine.name}: the daemon has noted no scores by what is enrolled yet; expected some ten minutes "
             "after it went live; try again then, or give clips: --clips"
         )
-    return recent.scores, f"{_time(recent.begin_utc_s)} to {_time(recent.end_utc_s)}"
+    return recent.scores, f"{told_time(recent.begin_utc_s)} to {told_time(recent.end_utc_s)}"
 
 
 def _scores_of_clips(site: Site, live: Extension, paths: Sequence[Path], channel: int | None) -> list[float]:
@@ -85,7 +88,7 @@ def _scores_of_clips(site: Site, live: Extension, paths: Sequence[Path], channel
     scorer = KnnScorer(live.memory, live.facts.calibration.fit)
     scores: list[float] = []
     for clip in find_clips(paths):
-        kept = learner.learn(clip, first_group=0, now_utc_s=0.0).kept
+        kept = learner.learn(clip, first_group=0).kept
         scores += [float(scorer.score_vectors(each.vector[None])[0]) for each in kept]
     if not scores:
         raise ClipError(
@@ -94,5 +97,7 @@ def _scores_of_clips(site: Site, live: Extension, paths: Sequence[Path], channel
     return scores
 
 
-def _time(utc_s: float) -> str:
-    return f"{datetime.fromtimestamp(utc_s, tz=timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+def _own_times(begin_utc_s: float, end_utc_s: float) -> tuple[int, int]:
+    """Whole seconds within a window, so that to forget them forgets none that is beside it."""
+    begin, end = math.ceil(begin_utc_s), math.floor(end_utc_s)
+    return (begin, end) if begin < end else (math.floor(begin_utc_s), math.ceil(end_utc_s))

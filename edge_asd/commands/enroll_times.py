@@ -1,8 +1,8 @@
-"""Two times of a command line in, POSIX seconds out."""
+"""Times of a command line in, POSIX seconds out, and back."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timezone
 
 from edge_asd.errors import UsageError
 
@@ -27,3 +27,8 @@ def _utc_s(text: str) -> float:
     if moment is None or moment.tzinfo is None:
         raise UsageError(f"{text!r} is no time; expected ISO 8601 with an offset or Z, as 2026-11-21T09:00:00Z")
     return moment.timestamp()
+
+
+def told_time(utc_s: float) -> str:
+    """Whole seconds of a time, as `parse_times` takes it."""
+    return f"{datetime.fromtimestamp(utc_s, tz=timezone.utc):%Y-%m-%dT%H:%M:%SZ}"

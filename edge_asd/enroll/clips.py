@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,14 @@ _FOREVER_S = 1e12  # a baseline of the ear is nothing that clips could tell
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedClip:
-    """What one clip gave: kept windows, and sound that was refused, by reason."""
+    """What one clip gave: kept windows, sound that was refused, by reason, and how much time its windows take.
+
+    Their times are whole seconds from its beginning on.
+    """
 
     kept: list[Kept]
     refused_s: dict[str, float]
+    length_s: int
 
 
 class _Vectors:
@@ -72,19 +77,19 @@ class ClipLearner:
         self._refuse_speech = refuse_speech
         self._channel = channel
 
-    def learn(self, clip: Path, *, first_group: int, now_utc_s: float) -> LearnedClip:
+    def learn(self, clip: Path, *, first_group: int) -> LearnedClip:
         """Hear one clip.
 
         Args:
             clip: its path.
             first_group: of its first minute; the next minute has the next number.
-            now_utc_s: when it is learned, which is what `--forget` goes by.
 
         Raises:
             ClipError: it cannot be used, or is shorter than a window.
         """
         spec = self._pipeline.spec
         window_s = spec.window_samples / spec.sample_rate_hz
+        slot_s = math.ceil(window_s)  # times are told, and typed, in whole seconds
         collector = Collector(window_s=window_s)
         vectors = _Vectors(self._encoder)
         ear = self._pipeline.ear_with(vectors)
@@ -101,11 +106,11 @@ class ClipLearner:
                 collector.refuse(SPEECH)
             else:
                 group = first_group + int((window.end_monotonic_s - window_s) // GROUP_S)
-                collector.keep(vectors.latest, group=group, end_utc_s=now_utc_s)
+                collector.keep(vectors.latest, group=group, end_utc_s=float(n_windows * slot_s))
         if not n_windows:
             raise ClipError(f"{clip} is shorter than {window_s:g} s, the window that the model looks at; expected more")
         kept, refused_s = collector.take()
-        return LearnedClip(kept=kept, refused_s=refused_s)
+        return LearnedClip(kept=kept, refused_s=refused_s, length_s=n_windows * slot_s)
 
     def _windows(self, clip: Path) -> Iterator[Window]:
         spec = self._pipeline.spec

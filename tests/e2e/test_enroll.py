@@ -1,5 +1,6 @@
 """A machine that no bundle knows: learned beside the running daemon, through kills, and live without a restart."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -74,6 +75,7 @@ def test_machine_is_learned_through_kills_and_goes_live(device, mosquitto, subsc
     out, err = command.communicate(timeout=240)
     assert command.returncode == 0, err
     assert "press-7 is enrolled and live" in out
+    assert re.search(r"learning press-7: [0-9.]+ of 5 min", err)
     assert "extrapolated" in out
     heard = subscriber.wait_for(lambda heard: len(scores(heard)) > 3, 60)
     assert daemon.poll() is None

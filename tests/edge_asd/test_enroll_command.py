@@ -4,13 +4,16 @@ import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 import yaml
 
+from edge_asd.bundle.extension import begun
 from edge_asd.cli import main
+from edge_asd.enroll.collector import Kept, memory_with
 
 
 @pytest.fixture
@@ -206,3 +209,148 @@ def test_what_a_kill_within_a_write_left_is_removed(enroll, make_clips, device) 
     os.utime(old, (time.time() - 120.0, time.time() - 120.0))
     assert enroll("--clips", make_clips(12))[0] == 0
     assert [each.name for each in folder.glob(".*")] == [".recent-1.json.ab12"]
+
+
+@pytest.fixture
+def folder(device):
+    """Of the machine's files."""
+    return device.parent / "state" / "enrolled" / "press"
+
+
+def test_refused_clips_are_not_learned_with_others(enroll, make_clips, folder, tmp_path) -> None:
+    """Twelve files of one noise are refused as all alike; then good ones are given, and they alone go live."""
+    alike = tmp_path / "alike"
+    alike.mkdir()
+    noise = 0.1 * np.random.default_rng(7).standard_normal(4_200)
+    for index in range(12):
+        soundfile.write(alike / f"{index}.flac", np.concatenate((noise, np.zeros(index + 1))), 16_000)
+    code, _, err = enroll("--clips", alike)
+    assert (code, "all alike" in err, "is dropped" in err) == (65, True, True)
+    assert not list(folder.glob("collected-*"))
+    code, out, _ = enroll("--clips", make_clips(14))
+    assert (code, n_windows(out)) == (0, 14)
+
+
+def test_interrupted_clips_that_are_not_given_again_are_left_out(enroll, make_clips, folder) -> None:
+    """They may be of the wrong folder; those that are given again are not heard again."""
+    wrong, right = make_clips(12), make_clips(12, seed=1)
+    assert enroll("--clips", wrong, right)[0] == 0
+    (live,) = folder.glob("live-*.learned")
+    live.rename(live.with_name(live.name.replace("live", "collected")))
+    code, out, err = enroll("--clips", right)
+    assert (code, n_windows(out)) == (0, 12)
+    assert "12 clips that were heard before are not among those given, and left out: 000.flac, " in err
+    assert "going on after 12 clips" in err
+    assert "known" not in err
+
+
+def test_refused_sound_of_the_microphone_is_kept_and_cancel_named(enroll, monkeypatch) -> None:
+    """Half an hour of it is not thrown away; and nobody is left with a command that is refused each time."""
+    monkeypatch.setattr("edge_asd.commands.enroll.collect_live", lambda site, **_: alike_windows(site))
+    code, _, err = enroll("--minutes", "5")
+    assert (code, "all alike" in err, "--cancel" in err) == (65, True, True)
+
+
+def alike_windows(site):
+    """A collection of one window many times."""
+    extension = begun("press", site.folder.encoder, model=site.model, engine="x", vector_size=site.vector_size)
+    vector = np.eye(1, site.vector_size, dtype=np.float32)[0]
+    kept = [Kept(vector=vector, group=n, begin_utc_s=60.0 * n, end_utc_s=60.0 * n + 10.0) for n in range(20)]
+    return replace(extension, memory=memory_with(extension.memory, kept))
+
+
+@pytest.fixture
+def clips_and_door(tmp_path):
+    """Twenty clips that are much alike, one of something else, and a copy of one of them."""
+    random = np.random.default_rng(11)
+    folder = tmp_path / "hall"
+    folder.mkdir()
+    machine, door = 0.1 * random.standard_normal((2, 4_200))
+    for index in range(20):
+        soundfile.write(folder / f"{index:03}.flac", machine + 0.01 * random.standard_normal(4_200), 16_000)
+    soundfile.write(folder / "door.flac", door, 16_000)
+    (folder / "copy.flac").write_bytes((folder / "000.flac").read_bytes())
+    return folder
+
+
+def test_strange_clip_is_named_forgotten_and_learned_again(enroll, clips_and_door) -> None:
+    """Alone, by the times that are told or by its name; --add takes it again, and says what it knows."""
+    code, out, err = enroll("--clips", clips_and_door)
+    assert (code, n_windows(out)) == (0, 21), err
+    assert "1 clips skipped: known" in err
+    told = re.search(r"like no other: (\S+) to (\S+), of (\S+),", out)
+    assert told[3] == "door.flac"
+    code, out, err = enroll("--forget", told[1], told[2])
+    assert (code, n_windows(out)) == (0, 20), err
+    assert "1 windows are forgotten" in err
+    assert "door.flac" not in out
+    code, out, err = enroll("--add", "--clips", clips_and_door)
+    assert (code, n_windows(out)) == (0, 21), err
+    assert "21 clips skipped: known" in err
+    code, out, err = enroll("--forget", "door.flac", "003.flac")
+    assert (code, n_windows(out)) == (0, 19), err
+    code, _, err = enroll("--forget", "door.flac")
+    assert (code, "no clip that was learned is called so" in err) == (2, True)
+
+
+def test_clips_of_one_name_are_forgotten_by_their_times(enroll, make_clips) -> None:
+    """Each folder has its 000.flac; the message tells the times of each."""
+    assert enroll("--clips", make_clips(12), make_clips(12, seed=1))[0] == 0
+    code, _, err = enroll("--forget", "000.flac")
+    assert (code, "2 clips that were learned are called so" in err) == (2, True)
+    begin, end = re.search(r"\((\S+) to (\S+),", err).groups()
+    code, out, _ = enroll("--forget", begin, end)
+    assert (code, n_windows(out)) == (0, 23)
+
+
+def test_refused_forgetting_tells_of_none(enroll, make_clips) -> None:
+    """What is live stays, so nothing was forgotten."""
+    assert enroll("--clips", make_clips(12))[0] == 0
+    code, _, err = enroll("--forget", "001.flac", "002.flac", "003.flac")
+    assert (code, "are forgotten" in err) == (65, False)
+
+
+def test_clip_that_was_refused_is_heard_again(enroll, make_clips) -> None:
+    """It may be fit with other settings; what was refused of it is told once."""
+    bad, good = make_clips(3, offset=0.3), make_clips(12)
+    assert enroll("--clips", bad)[0] == 65
+    code, out, err = enroll("--clips", bad, good)
+    assert (code, n_windows(out)) == (0, 12)
+    assert out.count("not learned") == 1
+    assert "not learned: 1 s, dc" in out
+    assert "0.flac: 0 s are not learned: dc" in err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--minutes", "30", "--clips", "x"),
+        ("--clips", "x", "--forget", "a", "b"),
+        ("--minutes", "30", "--report"),
+        ("--clips", "x", "--cancel"),
+        ("--channel", "1"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(enroll, options) -> None:
+    """Rather than learning from what nobody meant."""
+    code, _, err = enroll(*options)
+    assert (code, "leave" in err) == (2, True)
+
+
+def test_progress_is_told_without_a_terminal(enroll, make_clips) -> None:
+    """A line each tenth."""
+    _, _, err = enroll("--clips", make_clips(20))
+    assert [line for line in err.splitlines() if line.startswith("learning press: ")] == [
+        f"learning press: {n} of 20 clips" for n in range(2, 21, 2)
+    ]
+
+
+def test_interrupt_while_the_model_loads_is_no_traceback(enroll, monkeypatch) -> None:
+    """As shells expect it: 130."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edge_asd.commands.enroll_site.open_pipeline", interrupted)
+    code, _, err = enroll("--report")
+    assert (code, err) == (130, "edge-asd: interrupted\n")
