@@ -6,15 +6,19 @@ import fcntl
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TextIO, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edge_asd.bundle.archive import write_durably
 from edge_asd.errors import UnavailableError
+from edge_asd.json_fault import name_faults
 
 LOG = logging.getLogger(__name__)
 
@@ -27,6 +31,7 @@ MAX_FILE_BYTES = 512 * 1024 * 1024
 _MAGIC = b"edge-asd artifact 1\n"
 _SEAL_BYTES = 32
 _MAX_HEADER_BYTES = 64 * 1024
+_WRITABLE_BY_OTHERS = 0o022
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,17 @@ class Artifact:
     content: bytes
 
 
+class _Header(BaseModel):
+    """A file's first line after the magic; see Artifact."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: Kind
+    key: dict[str, str]
+    created_utc: str
+    sha256: str
+
+
 class DamagedError(Exception):
     """A file of the store is not what was written there; the message says in what."""
 
@@ -52,7 +68,8 @@ class Artifacts:
     """A folder of sealed files, named by the hash of their key; at most MAX_FILES_A_KIND of each kind.
 
     A file is there whole or not at all. One that is empty, altered or of another key counts as absent, with a warning:
-    what it held is built again.
+    what it held is built again. So does all that lies in a folder which others may write to, for an engine is code of a
+    kind.
 
     Args:
         folder: is made, for this user alone, when the first file is put there.
@@ -70,6 +87,7 @@ class Artifacts:
         """The content, or None where there is none that can be trusted."""
         path = self.path(kind, key)
         try:
+            self._close_to_others()
             artifact = read_artifact(path)
         except FileNotFoundError:
             return None
@@ -92,6 +110,7 @@ class Artifacts:
         body = _MAGIC + json.dumps(header, sort_keys=True).encode("utf-8") + b"\n" + content
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._close_to_others()
             write_durably(path, body + hashlib.sha256(body).digest())
             others = [other for other in self.folder.glob(f"{kind}-*.bin") if other != path]
             for oldest in sorted(others, key=_modified)[: max(0, len(others) + 1 - MAX_FILES_A_KIND)]:
@@ -120,17 +139,50 @@ class Artifacts:
         lock_path = self.folder / "lock"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = lock_path.open("w")
+            self._close_to_others()
+            lock = lock_path.open("a+", encoding="ascii")
         except OSError as error:
             raise UnavailableError(
                 f"{lock_path}: cannot be opened ({error.strerror}); expected a folder that this user may write to; "
                 "correct state_dir or its rights"
             ) from error
         with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # given back when the file is closed, however the process ends
+            _lock(lock, lock_path)  # given back when the file is closed, however the process ends
             for path in self.unfinished():
                 path.unlink(missing_ok=True)
             yield
+
+    def _close_to_others(self) -> None:
+        """Where others may write, nothing is trusted: it is removed, and the folder is this user's alone from then on.
+
+        Raises:
+            OSError: the folder is not this user's to change.
+        """
+        try:
+            mode = self.folder.stat().st_mode
+        except FileNotFoundError:
+            return
+        if mode & _WRITABLE_BY_OTHERS:
+            self.folder.chmod(0o700)
+            for path in self.paths():
+                if not path.is_dir():
+                    path.unlink(missing_ok=True)
+            LOG.warning("%s: was open to others (mode %o); expected 700, which it has now; what lay there is built "
+                        "again", self.folder, mode & 0o777)  # fmt: skip
+
+
+def _lock(lock: TextIO, path: Path) -> None:
+    """Wait until the lock is this process's; whose it is until then is told."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read(20).strip() or "another process"
+        LOG.warning("%s: waiting for %s, which builds or cleans there", path, holder)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()}")
+    lock.flush()
 
 
 def read_artifact(path: Path) -> Artifact:
@@ -150,10 +202,19 @@ def read_artifact(path: Path) -> Artifact:
         raise DamagedError("was altered or cut: its bytes have another SHA-256 than its seal")
     line, _, content = body[len(_MAGIC) :].partition(b"\n")
     try:
-        header = json.loads(line[:_MAX_HEADER_BYTES])
-        return Artifact(path=path, content=content, **header)
-    except (ValueError, TypeError) as error:
-        raise DamagedError(f"has a header that is not understood ({error})") from error
+        header = _Header.model_validate_json(line[:_MAX_HEADER_BYTES])
+    except ValidationError as error:
+        raise DamagedError(f"has a header that is not understood ({name_faults(error)})") from error
+    if hashlib.sha256(content).hexdigest() != header.sha256:
+        raise DamagedError("has a header that tells another SHA-256 than that of its content")
+    return Artifact(
+        path=path,
+        kind=header.kind,
+        key=header.key,
+        created_utc=header.created_utc,
+        sha256=header.sha256,
+        content=content,
+    )
 
 
 def _modified(path: Path) -> float:

@@ -45,7 +45,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         ("build", _build, "build the engine of the configured model, unless it is there, and run the self-test"),
         ("list", _list, "list what is kept"),
         ("verify", _verify, "verify every byte of what is kept; exit 65 where a file is damaged"),
-        ("clean", _clean, "remove what is damaged or of another GPU, TensorRT or power mode"),
+        (
+            "clean",
+            _clean,
+            "remove what is damaged or of another GPU, TensorRT or power mode; exit 65 where it cannot be removed",
+        ),
     ):
         action = actions.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         add_device_option(action)
@@ -106,12 +110,18 @@ def _clean(arguments: argparse.Namespace) -> int:
         print("nothing is kept")
         return 0
     is_foreign = _foreign()
+    exit_code = 0
     with store.locked():  # not while one is being built; sweeps what ended builds left
         for file in _files(store):
             if arguments.all or file.artifact is None or is_foreign(file.artifact):
-                file.path.unlink(missing_ok=True)
-                print(f"{file.path}: removed")
-    return 0
+                try:
+                    file.path.unlink(missing_ok=True)
+                except OSError as error:
+                    print(f"{file.path}: cannot be removed ({error.strerror}); expected a file; remove it by hand")
+                    exit_code = _DAMAGED_EXIT_CODE
+                else:
+                    print(f"{file.path}: removed")
+    return exit_code
 
 
 def _store(arguments: argparse.Namespace) -> Artifacts:

@@ -1,9 +1,10 @@
 """Artifacts: what was put there comes back, or nothing does, whatever happened to the file or to the process."""
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -49,6 +50,58 @@ def test_no_altered_byte_is_believed(tmp_path_factory, data) -> None:
     assert artifacts.get("engine", KEY) is None
     with pytest.raises(DamagedError):
         read_artifact(path)
+
+
+def seal(header, content=b"plan") -> bytes:
+    body = b"edge-asd artifact 1\n" + json.dumps(header).encode() + b"\n" + content
+    return body + hashlib.sha256(body).digest()
+
+
+HEADER = {"kind": "engine", "key": KEY, "created_utc": "2026-01-01", "sha256": hashlib.sha256(b"plan").hexdigest()}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {**HEADER, "key": 5},
+        {**HEADER, "key": ["gpu"]},
+        {**HEADER, "key": {"gpu": 1}},
+        {**HEADER, "kind": "picture"},
+        {**HEADER, "created_utc": None},
+        {**HEADER, "sha256": 7},
+        {**HEADER, "sha256": "0" * 64},
+        {**HEADER, "path": "/etc/passwd"},
+        [1],
+    ],
+)
+def test_sealed_file_with_an_impossible_header_counts_as_absent(artifacts, header) -> None:
+    """Whoever sealed it: what it says of itself must be of the right types and true."""
+    path = artifacts.put("engine", KEY, b"plan")
+    path.write_bytes(seal(HEADER))
+    assert artifacts.get("engine", KEY) == b"plan"
+    path.write_bytes(seal(header))
+    assert artifacts.get("engine", KEY) is None
+    with pytest.raises(DamagedError, match="has a header that"):
+        read_artifact(path)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+@pytest.mark.parametrize("use", ["get", "put", "locked"])
+def test_folder_that_others_may_write_to_is_not_trusted(artifacts, caplog, mode, use) -> None:
+    """What lies there may be anyone's: it is removed, and the folder closed."""
+    path = artifacts.put("engine", KEY, b"plan")
+    artifacts.folder.chmod(mode)
+    if use == "get":
+        assert artifacts.get("engine", KEY) is None
+    elif use == "put":
+        artifacts.put("engine", {"a": "b"}, b"another")
+        assert artifacts.get("engine", {"a": "b"}) == b"another"
+    else:
+        with artifacts.locked():
+            pass
+    assert not path.exists()
+    assert artifacts.folder.stat().st_mode & 0o777 == 0o700
+    assert f"was open to others (mode {mode:o})" in caplog.text
 
 
 def test_file_of_another_key_is_not_taken(artifacts, caplog) -> None:
@@ -103,9 +156,10 @@ def test_process_killed_while_it_writes_leaves_a_clean_store(artifacts) -> None:
 
 
 _WAITING = """
-import sys
+import logging, sys
 from pathlib import Path
 from edge_asd.artifacts import Artifacts
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
 artifacts = Artifacts(Path(sys.argv[1]))
 sys.stdin.readline()  # until the other holds the lock
 print("ready", flush=True)
@@ -115,14 +169,14 @@ with artifacts.locked():
 
 
 def test_second_process_waits_for_the_first(artifacts) -> None:
-    """Who waited for the lock finds what the other has built meanwhile."""
+    """Who waited for the lock says for whom, and finds what the other has built meanwhile."""
     command = [sys.executable, "-c", _WAITING, str(artifacts.folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         with artifacts.locked():
             process.stdin.write("go\n")
             process.stdin.flush()
             assert process.stdout.readline() == "ready\n"
-            time.sleep(0.2)
+            assert f"lock: waiting for process {os.getpid()}, " in process.stdout.readline()
             artifacts.put("engine", {"a": "b"}, b"built")
         assert process.stdout.readline() == "b'built'\n"
 

@@ -89,6 +89,21 @@ def test_kernel_of_another_architecture_is_foreign(install_tensorrt, config, tmp
     assert capsys.readouterr().out == f"{path}: removed\n"
 
 
+def test_what_cannot_be_removed_is_told(install_tensorrt, config, tmp_path, capsys) -> None:
+    """A folder in an engine's place is a line and exit 65, not a traceback; the rest is removed."""
+    install_tensorrt()
+    assert engine("build", config) == 0
+    store = Artifacts(tmp_path / "state" / "engines")
+    path = next(store.folder.glob("engine-*"))
+    path.unlink()
+    path.mkdir()
+    capsys.readouterr()
+    assert engine("clean", config, "--all") == 65
+    cleaned = capsys.readouterr().out
+    assert f"{path}: cannot be removed" in cleaned
+    assert cleaned.count(": removed") == 2
+
+
 def test_without_a_gpu_build_says_why_and_nothing_is_taken_for_foreign(
     install_tensorrt, config, monkeypatch, capsys
 ) -> None:

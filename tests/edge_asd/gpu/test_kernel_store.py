@@ -70,7 +70,6 @@ def which(libcuda, driver_version, folder):
 @pytest.fixture
 def open_once(install_tensorrt, make_hand_bundle, tmp_path):
     """A function that opens the engine with a store and closes it."""
-
     install_tensorrt()
 
     def open_():
