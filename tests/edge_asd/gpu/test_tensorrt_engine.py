@@ -245,6 +245,40 @@ def test_engine_that_is_wrong_in_batches_alone_is_not_taken(make_hand_bundle, mo
         assert pipeline.engine == "tensorrt-int8"
 
 
+def test_each_graph_is_launched_before_service(fake_cuda, make_hand_bundle) -> None:
+    """The self-test replays what was recorded for every size of batch."""
+    with open_pipeline(
+        make_hand_bundle(), prefer=["tensorrt"], precision="int8", workload=Workload(n_machines=16, hop_samples=HOP)
+    ):
+        calls = fake_cuda.calls()
+    assert calls.count("cuGraphInstantiateWithFlags") == 5
+    assert calls.count("cuGraphLaunch") == 2 + 4  # both golden windows alone, then one batch of 2, 4, 8 and 16 each
+
+
+@pytest.mark.parametrize("place", [3, 7])
+def test_engine_that_is_wrong_in_the_last_places_of_a_batch_is_not_taken(
+    make_hand_bundle, monkeypatch, caplog, place
+) -> None:
+    """Every place of every size is checked, not only the first two, which golden windows fill without repeating."""
+    whole = TensorRtEngine.hear
+
+    def hear(self, hops):
+        heard = whole(self, hops)
+        if len(hops) > place:
+            heard[place].outputs.embedding[:] = heard[place].outputs.embedding[:, ::-1]
+        return heard
+
+    monkeypatch.setattr(TensorRtEngine, "hear", hear)
+    with open_pipeline(
+        make_hand_bundle(),
+        prefer=["tensorrt", "onnxruntime"],
+        precision="int8",
+        workload=Workload(n_machines=8, hop_samples=HOP),
+    ) as pipeline:
+        assert pipeline.engine == "onnxruntime-int8"
+    assert f"golden windows in batches of {place + 1} fails with tensorrt" in caplog.text
+
+
 def test_feature_map_comes_along(make_hand_bundle, hand_network) -> None:
     """A network with a third output gives it for each window, its own and in batches."""
     onnx = pytest.importorskip("onnx", reason="onnx, which builds the test's network, is not installed")
