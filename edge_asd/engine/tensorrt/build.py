@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,22 +16,21 @@ _OPTIMIZATION_LEVEL = 3
 _WORKSPACE_BYTES = 256 * 1024 * 1024
 MAX_BATCH = 16
 
-# Layers that may compute in half precision; all else (norms, sums, the head) must not. Only TensorRT 8.6 has to be
+_RECIPE = 2  # rises when this module builds another engine from the same settings
+# In an INT8 network, layers between quantized ones that may compute in half precision. Only TensorRT 8.6 has to be
 # told: from 10 on the types that stand in the ONNX model hold.
 _HALF_LAYERS = (
     "ACTIVATION",
     "CONCATENATION",
     "CONVOLUTION",
-    "DEQUANTIZE",
     "ELEMENTWISE",
     "GATHER",
     "PARAMETRIC_RELU",
     "POOLING",
-    "QUANTIZE",
     "SHUFFLE",
 )
 # Layers without a type of computation of their own.
-_UNTYPED_LAYERS = ("CAST", "CONSTANT", "IDENTITY", "SHAPE")
+_UNTYPED_LAYERS = ("CAST", "CONSTANT", "DEQUANTIZE", "IDENTITY", "QUANTIZE", "SHAPE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +46,7 @@ class BuildSettings:
     def __str__(self) -> str:
         return (
             f"batches {'/'.join(map(str, self.batch_sizes))}, level {_OPTIMIZATION_LEVEL}, workspace "
-            f"{_WORKSPACE_BYTES}, no TF32"
+            f"{_WORKSPACE_BYTES}, no TF32, recipe {_RECIPE}"
         )
 
 
@@ -148,10 +147,44 @@ def _set_precision(trt: Any, config: Any, network: Any, precision: Precision) ->
         {getattr(trt.LayerType, name) for name in names if hasattr(trt.LayerType, name)}
         for names in (_HALF_LAYERS, _UNTYPED_LAYERS)
     )
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        if layer.type not in half | untyped and layer.get_output(0).dtype == trt.float32:
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    # A half-precision model has its types; what is float32 in it stays so.
+    may_be_half = _amid_quantized(trt, layers) if precision == "int8" else set()
+    for index, layer in enumerate(layers):
+        if layer.type in untyped or (layer.type in half and index in may_be_half):
+            continue
+        if layer.get_output(0).dtype == trt.float32:
             layer.precision = trt.float32
+
+
+def _amid_quantized(trt: Any, layers: Sequence[Any]) -> set[int]:
+    """Indices of the layers that quantized values lead to, and that lead to a quantized layer or take its values.
+
+    All others are the first layers behind the inputs, and the head. Layers stand in the order in which they compute.
+    """
+    inputs = [_names(layer.get_input(place) for place in range(layer.num_inputs)) for layer in layers]
+    outputs = [_names(layer.get_output(place) for place in range(layer.num_outputs)) for layer in layers]
+    dequantized: set[str] = set()
+    after: set[str] = set()
+    for layer, taken, made in zip(layers, inputs, outputs, strict=True):
+        if layer.type == trt.LayerType.DEQUANTIZE:
+            dequantized |= made
+        if layer.type == trt.LayerType.DEQUANTIZE or taken & after:
+            after |= made
+    before: set[str] = set()
+    for layer, taken, made in zip(reversed(layers), reversed(inputs), reversed(outputs), strict=True):
+        if layer.type == trt.LayerType.QUANTIZE or made & before:
+            before |= taken
+    return {
+        index
+        for index, (taken, made) in enumerate(zip(inputs, outputs, strict=True))
+        if taken & dequantized or (taken & after and made & before)
+    }
+
+
+def _names(tensors: Iterable[Any]) -> set[str]:
+    """An input that is optional may be None."""
+    return {tensor.name for tensor in tensors if tensor is not None}
 
 
 def _add_profiles(

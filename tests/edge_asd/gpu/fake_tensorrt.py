@@ -38,6 +38,9 @@ class LayerType(enum.Enum):
     CONVOLUTION = 0
     NORMALIZATION = 1
     CONSTANT = 2
+    QUANTIZE = 3
+    DEQUANTIZE = 4
+    ELEMENTWISE = 5
 
 
 class Tensor:
@@ -46,11 +49,19 @@ class Tensor:
 
 
 class Layer:
-    def __init__(self, kind):
-        self.type, self.precision = kind, None
+    """type, and the one tensor that it makes of others."""
+
+    num_outputs = 1
+
+    def __init__(self, kind, taken, made, dtype="float32"):
+        self.type, self.precision, self.num_inputs = kind, None, len(taken)
+        self._taken, self._made, self._dtype = taken, made, dtype
+
+    def get_input(self, index):
+        return Tensor(self._taken[index], (), None)
 
     def get_output(self, _index):
-        return Tensor("x", (), None)
+        return Tensor(self._made, (), None, self._dtype)
 
 
 def _session(model):
@@ -62,7 +73,21 @@ def _session(model):
 class Network:
     def __init__(self):
         self.model, self.inputs = b"", []
-        self.layers = [Layer(kind) for kind in LayerType]
+        # A first layer, a quantized one, what lies between it and the next, the head, a constant and a half layer.
+        self.layers = [
+            Layer(LayerType.CONVOLUTION, ["wave"], "first"),
+            Layer(LayerType.QUANTIZE, ["first"], "q1", "int8"),
+            Layer(LayerType.DEQUANTIZE, ["q1"], "dq1"),
+            Layer(LayerType.CONVOLUTION, ["dq1"], "quantized"),
+            Layer(LayerType.NORMALIZATION, ["quantized"], "norm"),
+            Layer(LayerType.ELEMENTWISE, ["norm"], "between"),
+            Layer(LayerType.QUANTIZE, ["between"], "q2", "int8"),
+            Layer(LayerType.DEQUANTIZE, ["q2"], "dq2"),
+            Layer(LayerType.CONVOLUTION, ["dq2"], "last"),
+            Layer(LayerType.ELEMENTWISE, ["last"], "head"),
+            Layer(LayerType.CONSTANT, [], "constant"),
+            Layer(LayerType.CONVOLUTION, ["constant"], "half", "float16"),
+        ]
 
     @property
     def num_inputs(self):

@@ -12,7 +12,6 @@ from edge_asd.engine import Workload, open_engine
 from edge_asd.engine.tensorrt import open_tensorrt
 from edge_asd.engine.tensorrt.library import import_tensorrt
 from edge_asd.errors import UnavailableError
-from edge_asd.pipeline import open_pipeline
 
 HOP = 640
 WORKLOAD = Workload(n_machines=3, hop_samples=HOP)
@@ -120,19 +119,26 @@ def test_driver_too_old_for_this_tensorrt_is_refused(tensorrt, make_hand_bundle,
     assert len(tensorrt.builds) == (where != "Builder")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_tensorrt_8_is_told_the_precisions(install_tensorrt, make_hand_bundle, precision) -> None:
-    """8.6 knows no strong typing: flags say what may be half or INT8, and norms are held in float32."""
+@pytest.mark.parametrize(
+    ("precision", "flags", "held"),
+    [
+        ("fp32", set(), set()),
+        ("int8", {"fp16", "int8", "obey precisions"}, {"first", "norm", "head"}),
+        ("fp16", {"fp16", "obey precisions"}, {"first", "quantized", "norm", "between", "last", "head"}),
+    ],
+)
+def test_tensorrt_8_is_told_the_precisions(install_tensorrt, make_hand_bundle, precision, flags, held) -> None:
+    """8.6 knows no strong typing: flags allow half or INT8, and what must be float32 is held there.
+
+    That is all that is float32 in a half network; in an INT8 network the first layers, the head and all norms.
+    """
     tensorrt = install_tensorrt("8.6.2")
-    with open_pipeline(make_hand_bundle(), prefer=["tensorrt"], precision=precision, workload=WORKLOAD):
-        (build,) = tensorrt.builds
-    held = {layer.type.name: layer.precision for layer in build.network.layers}
-    if precision == "fp32":
-        assert build.config.flags == set()
-        assert set(held.values()) == {None}
-    else:
-        assert build.config.flags == {"fp16", "int8", "obey precisions"}
-        assert held == {"CONVOLUTION": None, "NORMALIZATION": "float32", "CONSTANT": None}
+    bundle = make_hand_bundle()
+    model = bundle.onnx_model("fp32" if precision == "fp16" else precision)
+    open_tensorrt(model, bundle.manifest, precision=precision, n_machines=3, hop_samples=HOP, artifacts=None).close()
+    (build,) = tensorrt.builds
+    assert {layer.get_output(0).name for layer in build.network.layers if layer.precision == "float32"} == held
+    assert build.config.flags == flags
     assert build.config.previews == {"profile sharing": True}
     assert build.config.cleared == {"tf32"}
 
