@@ -125,6 +125,7 @@ def _facts(sound: Sound) -> dict[str, Any]:
         "clips": dict(sorted(Counter(f"{one.class_name} {one.label}" for one in sound.recordings).items())),
         "further": dict(sorted(Counter(one.class_name for one in sound.further).items())),
         "noise": dict(sorted(Counter(one.kind for one in sound.noise).items())),
+        "sha256": sound.sha256(),
     }
 
 

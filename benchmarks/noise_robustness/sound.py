@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,16 @@ class Sound:
     recordings: tuple[Recording, ...]
     further: tuple[MachineClip, ...]
     noise: tuple[NoiseClip, ...]
+
+    def sha256(self) -> str:
+        """Of every clip's bytes, and of what is said of it: rows of a table are measured on the same sound."""
+        said = [
+            *((self.folder / each.file, each.class_name, each.label, each.group) for each in self.recordings),
+            *((each.path, each.class_name, "further", each.group) for each in self.further),
+            *((each.path, each.tag, each.kind, each.group) for each in self.noise),
+        ]
+        lines = ["\t".join((path.name, *words, hashlib.sha256(path.read_bytes()).hexdigest())) for path, *words in said]
+        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
 def open_sound(data: Path, work: Path, *, noise: Path | None = None) -> Sound:

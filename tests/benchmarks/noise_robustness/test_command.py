@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
+import soundfile
 
 from benchmarks.noise_robustness import methods
 from benchmarks.noise_robustness.__main__ import main
@@ -62,6 +64,20 @@ def test_rows_of_another_protocol_are_not_mixed_in(generated, tmp_path, counted,
     path.write_text("{")
     assert main(command) == 2
     assert "not results of this benchmark" in " ".join(capsys.readouterr().err.split())
+    assert counted == [0]
+
+
+def test_rows_of_other_sound_are_not_mixed_in(generated, tmp_path, counted, capsys):
+    """Clips of the same names and numbers are told by their samples."""
+    path = tmp_path / "results.json"
+    other = tmp_path / generated.name
+    shutil.copytree(generated, other)
+    assert main([str(generated), "--quick", "--seeds", "0", "--json", str(path)]) == 0
+    clip = next(other.rglob("*.wav"))
+    samples, rate_hz = soundfile.read(clip, dtype="int16")
+    soundfile.write(clip, samples[::-1], rate_hz, subtype="PCM_16")
+    assert main([str(other), "--quick", "--seeds", "1", "--json", str(path)]) == 2
+    assert "another sound" in " ".join(capsys.readouterr().err.split())
     assert counted == [0]
 
 
