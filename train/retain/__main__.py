@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from edge_asd.errors import EdgeAsdError, UsageError
+from train.retain.encoders import told
 from train.retain.options import add_settings, settings_from
 from train.retain.run import retain
 
@@ -86,12 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _import(name: str) -> None:
+    expected = "a Python module that can be imported from here and calls train.retain.encoders.register_encoder"
     try:
         importlib.import_module(name)
-    except ImportError as error:
-        raise UsageError(
-            f"--import {name}: {error}; expected a Python module that can be imported from here"
-        ) from error
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--import {name}: {error}; expected {expected}") from error
+    except Exception as error:  # a user's code may raise whatever it likes
+        raise UsageError(f"--import {name}: {told(error)}; expected {expected}") from error
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+import contextlib
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -17,6 +19,8 @@ from train.network import EMBEDDING_SIZE, Network
 
 DEVICE_ENCODER = "tfstgram"
 """The name of the network that a device runs; others are registered."""
+DEFAULT_START = "tfstgram-os-scl"
+"""Preset of train.fit that makes the usual start."""
 ENCODER_NAME = "encoder.pt"
 """File of the weights of an encoder from elsewhere, which no device runs."""
 EMBEDDING = "embedding"
@@ -110,7 +114,8 @@ def open_plugged(name: str, start_from: str | None, spec: FeatureSpec) -> Plugge
     """Make a registered encoder and hear two windows with it.
 
     Raises:
-        UsageError: none is registered by that name, or what it gives has not the shape that was registered.
+        UsageError: none is registered by that name, it cannot be made or fails, or what it gives is not finite or has
+            not the shape that was registered.
     """
     if name not in _REGISTERED:
         known = ", ".join([DEVICE_ENCODER, *sorted(_REGISTERED)])
@@ -118,15 +123,43 @@ def open_plugged(name: str, start_from: str | None, spec: FeatureSpec) -> Plugge
             f"--encoder is {name!r}; expected one of {known}; a module that registers more is named by --import"
         )
     registered = _REGISTERED[name]
-    encoder = PluggedEncoder(registered.make(start_from), registered.embedding_size).eval()
-    with torch.inference_mode():
-        given = encoder(torch.zeros(2, spec.window_samples), torch.zeros(2, spec.n_mels, spec.n_frames), EMBEDDING)
-    expected = (2, registered.embedding_size)
-    if tuple(given.shape) != expected:
+    with _telling(name, f"`make` called with {start_from!r}", "a torch module with its weights"):
+        module = registered.make(start_from)
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"encoder {name}: `make` gives a {type(module).__name__}; expected a torch.nn.Module")
+    encoder = PluggedEncoder(module, registered.embedding_size).eval()
+    size = (2, registered.embedding_size)
+    wave, log_mel = torch.zeros(2, spec.window_samples), torch.zeros(2, spec.n_mels, spec.n_frames)
+    heard = f"called with wave {tuple(wave.shape)} and log-mel {tuple(log_mel.shape)}"
+    with torch.inference_mode(), _telling(name, heard, f"a tensor {size}"):
+        given: object = encoder(wave, log_mel, EMBEDDING)
+    if not isinstance(given, Tensor):
+        raise UsageError(f"encoder {name} gives a {type(given).__name__} for two windows; expected a tensor {size}")
+    if tuple(given.shape) != size:
         raise UsageError(
-            f"encoder {name} gives {tuple(given.shape)} for two windows; expected {expected}, as it was registered"
+            f"encoder {name} gives {tuple(given.shape)} for two windows; expected {size}, as it was registered"
+        )
+    if not torch.isfinite(given).all():
+        raise UsageError(
+            f"encoder {name} gives NaN or infinity for silence; expected finite numbers; check its weights"
         )
     return encoder
+
+
+@contextlib.contextmanager
+def _telling(name: str, called: str, expected: str) -> Iterator[None]:
+    """Tell what a user's encoder raised, which may be anything."""
+    try:
+        yield
+    except Exception as error:
+        raise UsageError(f"encoder {name}, {called}: {told(error)}; expected {expected}") from error
+
+
+def told(error: Exception) -> str:
+    """An exception of a user's code in words, with the line that raised it."""
+    steps = traceback.extract_tb(error.__traceback__)
+    where = f" ({steps[-1].filename} line {steps[-1].lineno})" if steps else ""
+    return f"{type(error).__name__}: {error}{where}"
 
 
 def save_plugged(path: Path, name: str, encoder: PluggedEncoder) -> None:

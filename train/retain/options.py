@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any, get_args
 
 from edge_asd.errors import UsageError
-from train.retain.encoders import DEVICE_ENCODER
+from train.retain.encoders import DEFAULT_START, DEVICE_ENCODER
 from train.retain.settings import RETAIN_ONLY, Objective, RetainSettings, Scaling
 from train.settings import Device, Precision
 from train.settings_options import none_if
@@ -58,7 +58,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     usual = RetainSettings()
     given: dict[str, Any] = {"default": argparse.SUPPRESS}
     parser.add_argument(
-        "--start-from", metavar="RUN", help="checkpoint or run folder of train.fit that the encoder is of", **given
+        "--start-from",
+        metavar="RUN",
+        help="checkpoint or run folder of train.fit that the encoder is of, as python -m train.fit DATA --preset "
+        f"{DEFAULT_START} --out RUN makes it; with another --encoder: what its own code makes of it",
+        **given,
     )
     parser.add_argument(
         "--encoder",

@@ -8,6 +8,7 @@ from torch import nn
 from edge_asd.errors import UsageError
 from edge_asd.types import FeatureSpec
 from train.network import Network, NetworkSpec
+from train.retain import encoders
 from train.retain.encoders import (
     EMBEDDING,
     FEATURE_MAP,
@@ -185,6 +186,43 @@ def test_registered_encoder_is_opened_by_its_name():
         open_plugged("wrong-size-of-test", None, SPEC)
     with pytest.raises(UsageError, match=r"--encoder is 'beats'; expected one of tfstgram, .*levels-of-test"):
         open_plugged("beats", None, SPEC)
+
+
+def _raise(_start):
+    raise KeyError("weights")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            _raise,
+            r", `make` called with 'w.pt': KeyError: 'weights' \(.*test_module.py line \d+\); expected a torch module",
+        ),
+        (lambda _start: "w.pt", ": `make` gives a str; expected a torch.nn.Module"),
+        (lambda _start: nn.Linear(1, 6), r", called with wave \(2, 160000\) and log-mel \(2, 128, 313\): TypeError: "),
+        (lambda _start: Pair(), r" gives a tuple for two windows; expected a tensor \(2, 6\)"),
+        (lambda _start: Levels().requires_grad_(False).apply(_spoil), " gives NaN or infinity for silence"),
+    ],
+)
+def test_fault_of_a_registered_encoder_is_told(monkeypatch, make, message):
+    """What raised it, with which arguments, and what was expected."""
+    monkeypatch.setattr(encoders, "_REGISTERED", {})
+    register_encoder("faulty", embedding_size=6, make=make)
+    with pytest.raises(UsageError, match=f"encoder faulty{message}"):
+        open_plugged("faulty", "w.pt", SPEC)
+
+
+class Pair(nn.Module):
+    """Gives more than an embedding."""
+
+    def forward(self, wave, log_mel):
+        return log_mel[:, :6, 0], wave
+
+
+def _spoil(module):
+    if isinstance(module, nn.Linear):
+        module.weight.fill_(float("nan"))
 
 
 def test_name_of_an_encoder_is_taken_once():
