@@ -6,19 +6,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_asd.errors import UsageError
 from train.checkpoint import Checkpoint
-from train.data import Recording, Split, Waves, load_recordings, open_waves, split_recordings
+from train.data import Recording, Split, Waves, list_folder, load_recordings, open_waves, split_recordings
 from train.retain.mixing import refuse_clipping
 from train.retain.mixtures import Mixtures
 from train.retain.noise import (
     NoiseClip,
     divide_noise,
     list_noise,
-    refuse_shared,
     refuse_silent,
     sounding_pieces,
 )
+from train.retain.same_sound import Marked, mark, shared_with
 from train.retain.settings import RetainSettings
 
 _CLIPS_AT_ONCE = 256  # bounds the memory that clips of an unprepared folder take
@@ -60,38 +63,37 @@ def gather(
         n_samples: of a window.
 
     Raises:
-        UsageError: clips are too few, silent or shared with the test, the start knows what is to be tested on, or a
-            mixture might pass full scale.
+        UsageError: clips are too few or silent, noise holds sound of the machines or of the test, the start knows what
+            is to be tested on, or a mixture might pass full scale.
         ClipError: a clip cannot be used.
     """
     recordings = load_recordings(folder)
     classes, split = _divide(folder, recordings, settings, start)
     noise_clips = list_noise(noise_folder)
     tags = tuple(sorted({clip.tag for clip in noise_clips}))
-    train_noise, validation_noise = divide_noise(
-        noise_clips, seed=settings.seed, validation_share=settings.validation_share
-    )
-    if len(train_noise) < settings.batch_size:
+    noise_files = [clip.file for clip in noise_clips]
+    noise_waves = open_waves(noise_folder, noise_files)
+    refuse_silent(noise_folder, "noise", noise_files, noise_waves)
+    sides = _divided(noise_clips, noise_waves, settings)
+    if len(sides["train"]) < settings.batch_size:
         raise UsageError(
-            f"{noise_folder}: {len(train_noise)} clips of noise to train with; expected at least {settings.batch_size}"
-            ", those of a batch, as none is drawn twice before all were drawn; add noise or give a smaller --batch-size"
+            f"{noise_folder}: {len(sides['train'])} clips of noise to train with; expected at least "
+            f"{settings.batch_size}, those of a batch, as none is drawn twice before all were drawn; add noise or give "
+            "a smaller --batch-size"
         )
-    by_noise = {
-        clips: open_waves(noise_folder, [clip.file for clip in clips]) for clips in (train_noise, validation_noise)
-    }
-    for clips, waves in by_noise.items():
-        refuse_silent(noise_folder, "noise", [clip.file for clip in clips], waves)
-        refuse_shared(noise_folder, clips, waves, _tested(folder, split, test_noise))
+    marked = mark(noise_waves)
+    for heard in _heard(folder, split, test_noise):
+        _refuse_shared(noise_folder, noise_files, marked, heard)
     label_of_file = {
         recording.file: classes.index(recording.class_name)
         for recording in recordings
         if recording.class_name in classes
     }
 
-    def mixtures(files: Sequence[str], clips: tuple[NoiseClip, ...], seed: int) -> Mixtures:
+    def mixtures(files: Sequence[str], clips: NDArray[np.int64], seed: int) -> Mixtures:
         machines = open_waves(folder, files)
         refuse_silent(folder, "machine", files, machines)
-        pieces, clip_of_piece = sounding_pieces(by_noise[clips], n_samples)
+        pieces, clip_of_piece = sounding_pieces(noise_waves.subset(clips), n_samples)
         refuse_clipping(
             machines, pieces, lowest_snr_db=settings.snr_db[0], gain_db=settings.gain_db, n_samples=n_samples
         )
@@ -99,7 +101,8 @@ def gather(
             machines,
             [label_of_file[file] for file in files],
             pieces,
-            [tags.index(clips[clip].tag) for clip in clip_of_piece],
+            clip_of_piece,
+            [tags.index(noise_clips[clip].tag) for clip in clips],
             snr_db=settings.snr_db,
             gain_db=settings.gain_db,
             n_samples=n_samples,
@@ -111,9 +114,9 @@ def gather(
         classes=classes,
         tags=tags,
         split=split,
-        noise={"train": train_noise, "validation": validation_noise},
-        training=mixtures(split.train, train_noise, settings.seed),
-        validation=mixtures(split.validation, validation_noise, settings.seed + 1),
+        noise={side: tuple(noise_clips[clip] for clip in clips) for side, clips in sides.items()},
+        training=mixtures(split.train, sides["train"], settings.seed),
+        validation=mixtures(split.validation, sides["validation"], settings.seed + 1),
     )
 
 
@@ -134,6 +137,11 @@ def _divide(
             validation_share=settings.validation_share,
             held_out_share=settings.held_out_share,
             limit=settings.limit,
+        )
+    if settings.limit is not None:
+        raise UsageError(
+            f"--limit {settings.limit}: {folder} is divided as --start-from {settings.start_from} was, which names its "
+            "clips; expected a start that does not know them; leave --limit out, and give fewer --steps for a quick try"
         )
     for side in ("train", "validation"):
         wrong = [
@@ -158,10 +166,58 @@ def _divide(
     )
 
 
-def _tested(folder: Path, split: Split, test_noise: Sequence[Path]) -> Iterator[tuple[str, Waves]]:
-    """What will be tested with, some clips at a time."""
-    sets = [(f"test clips of {folder}", folder, split.held_out + split.anomaly)]
-    sets += [(f"test noise in {noise}", noise, tuple(clip.file for clip in list_noise(noise))) for noise in test_noise]
-    for name, of, files in sets:
-        for first in range(0, len(files), _CLIPS_AT_ONCE):
-            yield name, open_waves(of, files[first : first + _CLIPS_AT_ONCE])
+def _divided(clips: Sequence[NoiseClip], waves: Waves, settings: RetainSettings) -> dict[str, NDArray[np.int64]]:
+    """Places of the clips that train and of those that validate; a group whose sound is in another one too trains."""
+    copies: set[str] = set()
+    while True:
+        _, validation = divide_noise(
+            clips, seed=settings.seed, validation_share=settings.validation_share, trains=copies
+        )
+        validates = np.isin([clip.group for clip in clips], [clip.group for clip in validation])
+        train, kept = np.flatnonzero(~validates), np.flatnonzero(validates)
+        alike = shared_with(mark(waves.subset(kept)), waves.subset(train))
+        if not alike:
+            return {"train": train, "validation": kept}
+        copies |= {clips[kept[clip]].group for clip in alike}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Heard:
+    """Clips that noise must not hold. why: what would be wrong with it."""
+
+    name: str
+    folder: Path
+    files: tuple[str, ...]
+    why: str
+
+
+def _heard(folder: Path, split: Split, test_noise: Sequence[Path]) -> Iterator[_Heard]:
+    """All that is tested with, whatever the start and --limit leave out, and the machines."""
+    known = {*split.held_out, *split.anomaly}
+    tested, trained = [], []
+    for recording in list_folder(folder).recordings:
+        if recording.stated_split == "test" or recording.label == "anomaly" or recording.file in known:
+            tested.append(recording.file)
+        elif recording.label == "normal":
+            trained.append(recording.file)
+    why = "noise that the test does not know, as its figures would not be those of unheard noise"
+    yield _Heard(name=f"test clips of {folder}", folder=folder, files=tuple(tested), why=why)
+    for noise in test_noise:
+        files = tuple(clip.file for clip in list_noise(noise))
+        yield _Heard(name=f"test noise in {noise}", folder=noise, files=files, why=why)
+    why = "noise without the machines, which would be tagged as noise"
+    yield _Heard(name=f"machine clips of {folder}", folder=folder, files=tuple(trained), why=why)
+
+
+def _refuse_shared(folder: Path, files: Sequence[str], marked: Marked, heard: _Heard) -> None:
+    shared: dict[str, str] = {}
+    for first in range(0, len(heard.files), _CLIPS_AT_ONCE):
+        others = heard.files[first : first + _CLIPS_AT_ONCE]
+        found = shared_with(marked, open_waves(heard.folder, others))
+        shared |= {files[clip]: others[other] for clip, other in found.items()}
+    if shared:
+        pairs = [f"{file} (as {other})" for file, other in sorted(shared.items())]
+        raise UsageError(
+            f"{folder}: {len(shared)} noise clips have the same sound as {heard.name}: {', '.join(pairs[:5])}; "
+            f"expected {heard.why}; remove them"
+        )

@@ -30,8 +30,8 @@ class Mixtures(Dataset[MixtureBatch]):
     """Batches of mixtures by the numbers of their draws.
 
     Machines: one class is drawn as often as any other (class-weighted), and each clip of it once before any is drawn
-    again. Noise: every piece is drawn once before any is drawn again. A draw is the same whoever makes it, and
-    whatever was drawn before.
+    again. Noise: every clip is drawn once before any is drawn again, each time with any of its pieces, so that a long
+    clip comes no oftener than a short one. A draw is the same whoever makes it, and whatever was drawn before.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class Mixtures(Dataset[MixtureBatch]):
         machines: Waves,
         labels: Sequence[int],
         pieces: Waves,
+        clip_of_piece: NDArray[np.integer],
         tags: Sequence[int],
         *,
         snr_db: tuple[float, float],
@@ -46,12 +47,17 @@ class Mixtures(Dataset[MixtureBatch]):
         n_samples: int,
         seed: int,
     ) -> None:
+        """Take machine clips with their labels, and pieces of noise (in order of their clips) with each clip's tag."""
         self._machines = machines
         self._labels = np.array(labels, dtype=np.int64)
         self._pieces = pieces
         self._tags = np.array(tags, dtype=np.int64)
-        if (len(machines), len(pieces)) != (len(self._labels), len(self._tags)):
-            raise ValueError(f"{len(labels)} labels, {len(tags)} tags; expected {len(machines)} and {len(pieces)}")
+        self._n_pieces = np.bincount(clip_of_piece, minlength=len(tags))  # of each clip
+        self._first_piece = np.cumsum(self._n_pieces) - self._n_pieces
+        if len(machines) != len(self._labels):
+            raise ValueError(f"{len(labels)} labels; expected {len(machines)}")
+        if self._n_pieces.shape != self._tags.shape or not self._n_pieces.all():
+            raise ValueError(f"{len(tags)} tags for pieces of {len(self._n_pieces)} clips; expected pieces of each")
         self._members = [np.flatnonzero(self._labels == label) for label in np.unique(self._labels)]
         self._snr_db = snr_db
         self._gain = np.float32(10.0 ** (gain_db / 20.0))
@@ -62,8 +68,9 @@ class Mixtures(Dataset[MixtureBatch]):
         """Draw a batch."""
         numbers = np.asarray(draws, dtype=np.int64)
         clips = np.array([self._clip(int(number)) for number in numbers])
-        pieces = np.array([self._place(4, int(number), len(self._pieces)) for number in numbers])
-        chance = np.array([np.random.default_rng([self._seed, 5, number]).random(3) for number in numbers]).T
+        noises = np.array([self._place(4, int(number), len(self._tags)) for number in numbers])
+        chance = np.array([np.random.default_rng([self._seed, 5, number]).random(4) for number in numbers]).T
+        pieces = self._first_piece[noises] + (chance[3] * self._n_pieces[noises]).astype(np.int64)
         spare = np.maximum(0, self._machines.lengths[clips] - self._n_samples)
         begins = (chance[0] * (spare + 1)).astype(np.int64)
         clean = self._gain * self._machines.cut(clips, begins, self._n_samples)
@@ -76,7 +83,7 @@ class Mixtures(Dataset[MixtureBatch]):
             clean=torch.from_numpy(clean),
             noise=torch.from_numpy(noise),
             machine=torch.from_numpy(self._labels[clips]),
-            tag=torch.from_numpy(self._tags[pieces]),
+            tag=torch.from_numpy(self._tags[noises]),
         )
 
     def _clip(self, draw: int) -> int:

@@ -1,10 +1,10 @@
-"""A folder of noise clips in, the clips with their tags and groups out, none of them silent or known to the test."""
+"""A folder of noise clips in, the clips with their tags and groups, divided, and what of them sounds out."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from edge_asd.errors import UsageError
 from edge_asd.types import FloatArray
 from train.data import Waves
 from train.data.table import TABLE_NAME
-from train.data.waves import FULL_SCALE
 
 SILENT_RMS = 1e-4
 """-80 dB of full scale: below it noise has no sound to be scaled to."""
@@ -39,16 +38,23 @@ def list_noise(folder: Path) -> tuple[NoiseClip, ...]:
     the name of the folder that it lies in.
 
     Raises:
-        UsageError: metadata.csv is not as expected, or names a clip that is not there.
+        UsageError: metadata.csv is not as expected, lists a clip twice, or names one that is not there.
         ClipError: the folder is not there or holds no clip.
     """
     if not (folder / TABLE_NAME).is_file():
         files = [path.relative_to(folder) for path in find_clips([folder])]
         return tuple(
-            NoiseClip(file=file.as_posix(), tag=(folder / file).resolve().parent.name, group=file.as_posix())
+            NoiseClip(file=file.as_posix(), tag=(folder.resolve() / file).parent.name, group=file.as_posix())
             for file in files
         )
-    return tuple(sorted(_from_table(folder), key=lambda clip: clip.file))
+    clips = tuple(sorted(_from_table(folder), key=lambda clip: clip.file))
+    times = Counter((folder / clip.file).resolve() for clip in clips)
+    repeated = [clip.file for clip in clips if times[(folder / clip.file).resolve()] > 1]
+    if repeated:
+        raise UsageError(
+            f"{folder / TABLE_NAME}: {', '.join(repeated[:5])} listed more than once; expected one line a clip"
+        )
+    return clips
 
 
 def _from_table(folder: Path) -> Iterator[NoiseClip]:
@@ -63,7 +69,7 @@ def _from_table(folder: Path) -> Iterator[NoiseClip]:
                     "(clips of one recording) where known"
                 )
             for row in reader:
-                name, tag = row["file"].strip(), row["tag"].strip()
+                name, tag = ((row[column] or "").strip() for column in _COLUMNS)
                 if not name or not tag or not (folder / name).is_file():
                     raise UsageError(
                         f"{table} line {reader.line_num}: file is {name!r} and tag {tag!r}; expected a clip that is "
@@ -75,18 +81,35 @@ def _from_table(folder: Path) -> Iterator[NoiseClip]:
 
 
 def divide_noise(
-    clips: Sequence[NoiseClip], *, seed: int, validation_share: float
+    clips: Sequence[NoiseClip], *, seed: int, validation_share: float, trains: Collection[str] = ()
 ) -> tuple[tuple[NoiseClip, ...], tuple[NoiseClip, ...]]:
     """Divide by group into clips that are trained with and clips that are validated with, at least one group of each.
 
+    No tag is validated alone: the tag's logit would be untrained. trains: groups that are not to be validated with.
+
     Raises:
-        UsageError: there are fewer than two groups.
+        UsageError: there is no other tag with two groups.
     """
-    groups = sorted({clip.group for clip in clips})
-    if len(groups) < 2:
-        raise UsageError(f"{len(groups)} recording of noise; expected 2 or more: one to train, one to validate with")
+    tags_of_group: dict[str, set[str]] = {}
+    for clip in clips:
+        tags_of_group.setdefault(clip.group, set()).add(clip.tag)
+    groups = sorted(tags_of_group)
     np.random.default_rng([seed, 4]).shuffle(groups)
-    kept = set(groups[: max(1, round(validation_share * len(groups)))])
+    left = Counter(tag for tags in tags_of_group.values() for tag in tags)  # groups that train, by tag
+    kept: set[str] = set()
+    for group in groups:
+        tags = tags_of_group[group]
+        wanted = len(kept) < max(1, round(validation_share * len(groups)))
+        if wanted and group not in trains and all(left[tag] > 1 for tag in tags):
+            kept.add(group)
+            left.subtract(tags)
+    if not kept:
+        copies = f" beside {len(trains)} that hold sound of others" if trains else ""
+        raise UsageError(
+            f"{len(groups)} recordings of noise with {len(left)} tags: none can be validated with{copies}; expected a "
+            "tag of 2 different recordings or more, one to train and one to validate with; add recordings, or give "
+            "them wider tags"
+        )
     return tuple(clip for clip in clips if clip.group not in kept), tuple(clip for clip in clips if clip.group in kept)
 
 
@@ -119,29 +142,3 @@ def sounding_pieces(waves: Waves, n_samples: int) -> tuple[Waves, NDArray[np.int
 
 def _rms(wave: FloatArray) -> float:
     return float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))) if len(wave) else 0.0
-
-
-def digests_of(waves: Waves) -> Iterator[str]:
-    """The sha256 of each clip's samples as int16, so that another file format of the same sound is found out."""
-    for wave in waves:
-        yield hashlib.sha256(np.rint(wave * FULL_SCALE).astype("<i4").tobytes()).hexdigest()
-
-
-def refuse_shared(folder: Path, clips: Sequence[NoiseClip], waves: Waves, tested: Iterable[tuple[str, Waves]]) -> None:
-    """Refuse to train with sound that the test uses.
-
-    tested: what is tested with, in words, and its waves, of which any may be a piece at a time.
-
-    Raises:
-        UsageError: a noise clip has the same samples as one of them.
-    """
-    file_of_digest = {digest: clip.file for clip, digest in zip(clips, digests_of(waves), strict=True)}
-    lengths = np.unique(waves.lengths)
-    for name, others in tested:
-        alike = others.subset(np.flatnonzero(np.isin(others.lengths, lengths)))  # others cannot be equal
-        shared = sorted({file_of_digest[digest] for digest in digests_of(alike) if digest in file_of_digest})
-        if shared:
-            raise UsageError(
-                f"{folder}: {len(shared)} noise clips have the same sound as {name}: {', '.join(shared[:5])}; expected "
-                "noise that the test does not know, as its figures would not be those of unheard noise; remove them"
-            )

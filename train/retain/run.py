@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from train.progress import Progress
 from train.resume import digest_of, has_ended, open_or_resume, sound_of
 from train.retain.class_weights import classes_of_result, with_mean_embeddings
 from train.retain.encoders import (
+    DEFAULT_START,
     DEVICE_ENCODER,
     ENCODER_NAME,
     NetworkEncoder,
@@ -87,7 +89,7 @@ def retain(
         raise UnavailableError("--device is cuda and torch finds no CUDA device; expected one; use --device cpu")
     lightning.seed_everything(settings.seed, verbose=False)
     settings = _settled(settings)
-    start, encoder = _open_encoder(settings)
+    start, encoder = _open_encoder(folder, settings)
     spec = start.feature_spec if start is not None else FeatureSpec()
     material = gather(folder, noise_folder, settings, start=start, test_noise=test_noise, n_samples=spec.window_samples)
     module = RetainModule(
@@ -141,12 +143,15 @@ def _identity(folder: Path, noise_folder: Path, settings: RetainSettings, materi
     """By name, all that a run must not be resumed without."""
     split = material.split
     noise = [clip.file for clips in material.noise.values() for clip in clips]
+    labels = [[(clip.file, clip.tag) for clip in clips] for clips in material.noise.values()]
+    labels.append([(recording.file, recording.class_name) for recording in material.recordings])
     sound = [sound_of(folder, sorted({*split.train, *split.validation})), sound_of(noise_folder, noise)]
     return {
         "settings": settings.as_plain(),
         "classes": list(material.classes),
         "split": digest_of(dataclasses.asdict(split)),
         "sound": digest_of(sound),
+        "labels": digest_of(labels),
     }
 
 
@@ -190,14 +195,15 @@ def _train(
     return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("validation")}
 
 
-def _open_encoder(settings: RetainSettings) -> tuple[Checkpoint | None, NetworkEncoder | PluggedEncoder]:
+def _open_encoder(folder: Path, settings: RetainSettings) -> tuple[Checkpoint | None, NetworkEncoder | PluggedEncoder]:
     """The start, where it is a checkpoint of this project, and the encoder with its weights."""
     if settings.encoder != DEVICE_ENCODER:
         return None, open_plugged(settings.encoder, settings.start_from, FeatureSpec())
     if settings.start_from is None:
         raise UsageError(
-            "--start-from is missing; expected the checkpoint or run folder of python -m train.fit whose encoder is to "
-            "keep mixtures"
+            "--start-from is missing; expected the checkpoint or run folder of a training, by default that of TFSTgram "
+            f"with OS-SCL; make it with python -m train.fit {shlex.quote(str(folder))} --preset {DEFAULT_START} --out "
+            "START and give --start-from START"
         )
     start = load_checkpoint(Path(settings.start_from))
     return start, NetworkEncoder(network_for_device(start))

@@ -62,7 +62,9 @@ def test_compiled_run_ends_near_the_uncompiled_one(tones, noise, start, tmp_path
 def test_missing_start_is_refused(tones, noise, tmp_path, capsys):
     """With what was expected."""
     assert main([str(tones), "--noise", str(noise), "--out", str(tmp_path / "run"), *QUICK]) == 2
-    assert "--start-from is missing; expected the checkpoint or run folder" in told(capsys)
+    message = told(capsys)
+    assert "--start-from is missing; expected the checkpoint or run folder" in message
+    assert f"python -m train.fit {tones} --preset tfstgram-os-scl --out START and give --start-from START" in message
 
 
 def test_option_of_no_use_to_the_baseline_is_refused(tones, noise, start, tmp_path, capsys):
@@ -108,6 +110,17 @@ def test_plugged_encoder_is_trained_and_left_as_its_own_file(tones, noise, level
     assert "--import not_there: No module named" in told(capsys)
 
 
+def test_module_that_fails_as_it_is_imported_is_told(tones, noise, tmp_path, monkeypatch, capsys):
+    """Whatever it raises, with the line."""
+    (tmp_path / "failing_of_a_user.py").write_text("import torch\n\nraise RuntimeError('no weights here')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    command = [str(tones), "--noise", str(noise), "--out", str(tmp_path / "run"), *QUICK]
+    assert main([*command, "--import", "failing_of_a_user"]) == 2
+    message = told(capsys)
+    assert "--import failing_of_a_user: RuntimeError: no weights here" in message
+    assert "failing_of_a_user.py line 3); expected a Python module that can be imported" in message
+
+
 class CutError(Exception):
     """Ends a run as a power cut would, as far as its files go."""
 
@@ -150,3 +163,28 @@ def test_run_of_another_configuration_is_not_gone_on_with(tones, noise, levels, 
     assert "holds a run already" in told(capsys)
     assert main([*command, "--resume", "--align-weight", "2"]) == 2
     assert "another configuration: align_weight was 1.0, now 2.0" in told(capsys)
+
+
+def test_run_with_other_tags_is_not_gone_on_with(tones, noise, levels, tmp_path, monkeypatch):
+    """What it learnt of the noise so far would have other names."""
+    files = [f"{tag}/{number}.wav" for tag in ("wind", "rain") for number in range(5)]
+
+    def write_tags(*tags):
+        rows = [f"{file},{tags[file < 'w']}" for file in files]
+        (noise / "metadata.csv").write_text("\n".join(["file,tag", *rows]) + "\n")
+
+    write_tags("one", "other")
+    monkeypatch.setattr("train.retain.run.retain.__kwdefaults__", retain.__kwdefaults__ | {"save_every_s": 0.0})
+
+    def cut(_module, _batch, _index):
+        raise CutError
+
+    command = [str(tones), "--noise", str(noise), *QUICK, *levels, "--out", str(tmp_path / "run"), "--steps", "4"]
+    with monkeypatch.context() as patch:
+        patch.setattr(RetainModule, "validation_step", cut)
+        with pytest.raises(CutError):
+            main(command)
+    write_tags("other", "one")
+    assert main([*command, "--resume"]) == 2
+    write_tags("one", "other")
+    assert main([*command, "--resume"]) == 0

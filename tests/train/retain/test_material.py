@@ -11,6 +11,7 @@ from train.checkpoint import load_checkpoint
 from train.features import LogMel
 from train.network import Network, NetworkSpec
 from train.retain.class_weights import classes_of_result, with_mean_embeddings
+from train.retain.noise import list_noise
 from train.retain.settings import RetainSettings
 
 N_SAMPLES = FeatureSpec().window_samples
@@ -80,8 +81,85 @@ def test_one_noise_recording_is_refused(noise, gathered):
     """None is left to validate with."""
     for path in list(noise.rglob("*.wav"))[1:]:
         path.unlink()
-    with pytest.raises(UsageError, match="1 recording of noise; expected 2 or more"):
+    with pytest.raises(
+        UsageError, match="1 recordings of noise with 1 tags: none can be validated with; expected a tag"
+    ):
         gathered()
+
+
+def test_no_tag_is_validated_alone(noise, gathered):
+    """A recording that alone has its tag trains; with none but such there is nothing to validate with."""
+    files = [f"{tag}/{number}.wav" for tag in ("wind", "rain") for number in range(5)]
+    rows = [f"{file},{number if number < 8 else 'two'}" for number, file in enumerate(files)]
+    (noise / "metadata.csv").write_text("\n".join(["file,tag", *rows]) + "\n")
+    for seed in range(4):
+        material = gathered(RetainSettings(batch_size=4, steps=2, warm_up_steps=0, seed=seed, validation_share=0.4))
+        assert [clip.tag for clip in material.noise["validation"]] == ["two"]
+    (noise / "metadata.csv").write_text("\n".join(["file,tag", *(f"{file},{n}" for n, file in enumerate(files))]))
+    with pytest.raises(UsageError, match="10 recordings of noise with 10 tags: none can be validated with; expected"):
+        gathered()
+
+
+def test_copies_under_two_names_are_on_one_side(noise, gathered):
+    """They train; where nothing but copies is there, nothing is left to validate with."""
+    wave, _ = soundfile.read(noise / "wind" / "0.wav")
+    for number in range(1, 5):
+        soundfile.write(noise / "wind" / f"{number}.wav", 0.5 * wave[100 * number :], 16_000)
+    for seed in range(4):
+        material = gathered(RetainSettings(batch_size=4, steps=2, warm_up_steps=0, seed=seed, validation_share=0.1))
+        assert {clip.tag for clip in material.noise["validation"]} == {"rain"}
+    for number in range(5):
+        (noise / "rain" / f"{number}.wav").unlink()
+    with pytest.raises(UsageError, match="5 recordings of noise with 1 tags: none can be validated with beside 5"):
+        gathered(RetainSettings(batch_size=2, steps=2, warm_up_steps=0))
+
+
+def test_link_is_tagged_by_the_folder_that_it_lies_in(tmp_path):
+    """Not by that of the file that it leads to."""
+    for tag in ("wind", "rain"):
+        (tmp_path / "noise" / tag).mkdir(parents=True)
+        (tmp_path / "pool").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "pool" / f"{tag}.wav", np.zeros(100), 16_000)
+        (tmp_path / "noise" / tag / "0.wav").symlink_to(tmp_path / "pool" / f"{tag}.wav")
+    soundfile.write(tmp_path / "noise" / "1.wav", np.zeros(100), 16_000)
+    found = {clip.file: clip.tag for clip in list_noise(tmp_path / "noise")}
+    assert found == {"wind/0.wav": "wind", "rain/0.wav": "rain", "1.wav": "noise"}
+
+
+def test_noise_listed_twice_is_refused(noise, gathered):
+    """It might train and validate; so is another path to the same file."""
+    rows = ["file,tag", *(f"wind/{n}.wav,wind" for n in range(5)), "rain/../wind/3.wav,low"]
+    (noise / "metadata.csv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(UsageError, match=r"rain/../wind/3.wav, wind/3.wav listed more than once"):
+        gathered()
+
+
+def test_noise_row_without_a_tag_is_refused(noise, gathered):
+    """With its line, also where the cell is not there at all."""
+    (noise / "metadata.csv").write_text("file,tag\nwind/0.wav,wind\nwind/1.wav\n")
+    with pytest.raises(UsageError, match=r"metadata.csv line 3: file is 'wind/1.wav' and tag ''"):
+        gathered()
+
+
+def test_noise_with_a_machine_of_the_training_is_refused(tones, noise, gathered):
+    """It would be tagged as noise."""
+    wave, _ = soundfile.read(tones / "b_0.wav")
+    soundfile.write(noise / "wind" / "m.wav", 0.5 * wave[300:], 16_000)
+    message = r"same sound as machine clips of .*tones: wind/m.wav \(as b_0.wav\); expected noise without the machines"
+    with pytest.raises(UsageError, match=message):
+        gathered()
+
+
+@pytest.mark.parametrize("cells", [f"{m},{label}" for m in "ac" for label in ("anomaly", "normal", "none")])
+def test_test_clips_that_the_start_does_not_know_count(tones, noise, start, gathered, cells):
+    """Added since, of a class that is not trained, or without a label."""
+    wave = 0.02 * np.random.default_rng(5).standard_normal(24_000)
+    soundfile.write(tones / "new.wav", wave, 16_000)
+    with (tones / "metadata.csv").open("a") as file:
+        file.write(f"new.wav,tone,{cells},test,new\n")
+    soundfile.write(noise / "wind" / "new.wav", 0.7 * wave, 16_000)
+    with pytest.raises(UsageError, match=r"same sound as test clips of .*tones: wind/new.wav \(as new.wav\)"):
+        gathered(start=load_checkpoint(start))
 
 
 @pytest.mark.parametrize("where", ["machines", "noise"])
@@ -130,6 +208,13 @@ def test_start_whose_clips_are_half_there_is_refused(tones, write_metadata, gath
     write_metadata(tones, [[f"a_{n}.wav", "tone", "a", "normal", "none", f"a_{n}"] for n in range(4)])
     with pytest.raises(UsageError, match="there are 2, of 1 classes, 0 of them without"):
         gathered(start=load_checkpoint(start))
+
+
+def test_limit_is_refused_where_the_start_knows_the_clips(gathered, start):
+    """It would change nothing."""
+    settings = RetainSettings(batch_size=4, steps=2, warm_up_steps=0, limit=3)
+    with pytest.raises(UsageError, match=r"--limit 3: .*tones is divided as --start-from"):
+        gathered(settings, start=load_checkpoint(start))
 
 
 def test_noise_table_without_tags_is_refused(noise, gathered):

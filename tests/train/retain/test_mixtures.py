@@ -34,7 +34,7 @@ def mixtures(lengths=(40, 40, 40, 40, 40), labels=(0, 0, 0, 1, 1), n_noise=7, **
     settings = {"snr_db": (0.0, 0.0), "gain_db": 0.0, "n_samples": 40, "seed": 0, **changes}
     machines = Waves.from_arrays([np.full(length, 0.01 * (n + 1), np.float32) for n, length in enumerate(lengths)])
     noise = Waves.from_arrays([rng.standard_normal(40).astype(np.float32) for _ in range(n_noise)])
-    return Mixtures(machines, labels, noise, list(range(n_noise)), **settings)
+    return Mixtures(machines, labels, noise, np.arange(n_noise), list(range(n_noise)), **settings)
 
 
 @given(start=st.integers(0, 50), n_noise=st.integers(1, 12))
@@ -42,6 +42,19 @@ def test_noise_is_drawn_without_replacement(start, n_noise):
     """Every turn of as many draws as there are pieces has each of them once."""
     tags = mixtures(n_noise=n_noise).__getitems__(range(start * n_noise, (start + 1) * n_noise)).tag
     assert sorted(tags.tolist()) == list(range(n_noise))
+
+
+def test_long_noise_is_drawn_no_oftener_than_short():
+    """A clip of eight pieces beside two of one: each comes once a turn, the long one with all of its pieces in time."""
+    rng = np.random.default_rng(0)
+    pieces = Waves.from_arrays([np.full(40, 0.1 * (n + 1), np.float32) * rng.choice([-1, 1], 40) for n in range(10)])
+    clip_of_piece = np.array([0] + [1] * 8 + [2])
+    machine = Waves.from_arrays([np.ones(40, np.float32)])
+    settings = {"snr_db": (0.0, 0.0), "gain_db": 0.0, "n_samples": 40, "seed": 0}
+    batch = Mixtures(machine, [0], pieces, clip_of_piece, [5, 6, 7], **settings).__getitems__(range(180))
+    assert np.bincount(batch.tag).tolist()[5:] == [60, 60, 60]
+    signs = {tuple(np.sign(wave).tolist()) for wave in batch.noise[batch.tag == 6].numpy()}
+    assert signs == {tuple(np.sign(pieces[n]).tolist()) for n in range(1, 9)}
 
 
 def test_classes_are_drawn_alike_and_their_clips_in_turn():
@@ -86,7 +99,17 @@ def test_what_passes_the_check_never_leaves_full_scale(machine, piece, snr_db, s
     except UsageError as error:
         gain_db = float(str(error).split("--gain-db ")[1].split()[0])
         refuse_clipping(*waves, lowest_snr_db=snr_db, gain_db=gain_db, n_samples=40)
-    drawn = Mixtures(waves[0], [0], waves[1], [0], snr_db=(snr_db, snr_db), gain_db=gain_db, n_samples=40, seed=seed)
+    drawn = Mixtures(
+        waves[0],
+        [0],
+        waves[1],
+        np.zeros(1, np.int64),
+        [0],
+        snr_db=(snr_db, snr_db),
+        gain_db=gain_db,
+        n_samples=40,
+        seed=seed,
+    )
     assert drawn.__getitems__(range(20)).mixture.abs().max() <= 1.0 + 1e-6
 
 
