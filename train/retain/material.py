@@ -92,7 +92,7 @@ def gather(
 
     def mixtures(files: Sequence[str], clips: NDArray[np.int64], seed: int) -> Mixtures:
         machines = open_waves(folder, files)
-        refuse_silent(folder, "machine", files, machines)
+        refuse_silent(folder, "machine", files, machines, n_samples)
         pieces, clip_of_piece = sounding_pieces(noise_waves.subset(clips), n_samples)
         refuse_clipping(
             machines, pieces, lowest_snr_db=settings.snr_db[0], gain_db=settings.gain_db, n_samples=n_samples

@@ -33,13 +33,15 @@ def refuse_clipping(machines: Waves, pieces: Waves, *, lowest_snr_db: float, gai
     peaks, levels = np.array([_loudest(wave, n_samples) for wave in machines]).T  # (machines,)
     crests = np.array([_crest(wave, n_samples) for wave in pieces])  # (pieces,)
     noise_gain = 10.0 ** (-lowest_snr_db / 20.0)
-    highest = 10.0 ** (gain_db / 20.0) * (peaks[:, None] + levels[:, None] * noise_gain * crests)  # (machines, pieces)
-    above = int(np.count_nonzero(highest > 1.0))
-    if above:
-        too_much_db = 20.0 * np.log10(highest.max())
+    machine_gain = 10.0 ** (gain_db / 20.0)
+    highest = machine_gain * float(np.max(peaks + levels * noise_gain * crests.max()))
+    if highest > 1.0:
+        room = (1.0 / machine_gain - peaks) / (levels * noise_gain)  # (machines,) crests for which there is
+        above = int(np.sum(len(crests) - np.searchsorted(np.sort(crests), room, side="right")))
+        too_much_db = 20.0 * np.log10(highest)
         raise UsageError(
-            f"--snr-db {lowest_snr_db:g}: {above} of {highest.size} pairs of a machine clip and noise may pass full "
-            f"scale, by up to {too_much_db:.1f} dB; expected room for both; give --gain-db "
+            f"--snr-db {lowest_snr_db:g}: {above} of {len(peaks) * len(crests)} pairs of a machine clip and noise may "
+            f"pass full scale, by up to {too_much_db:.1f} dB; expected room for both; give --gain-db "
             f"{np.floor(10.0 * (gain_db - too_much_db)) / 10.0:g} or a higher --snr-db"
         )
 

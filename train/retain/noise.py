@@ -113,19 +113,22 @@ def divide_noise(
     return tuple(clip for clip in clips if clip.group not in kept), tuple(clip for clip in clips if clip.group in kept)
 
 
-def refuse_silent(folder: Path, kind: str, files: Sequence[str], waves: Waves) -> None:
+def refuse_silent(folder: Path, kind: str, files: Sequence[str], waves: Waves, n_samples: int | None = None) -> None:
     """Refuse what cannot be scaled to any ratio.
 
-    kind: of the clips, in words.
+    kind: of the clips, in words. n_samples: of a window, where none of a clip may be silent, wherever it begins.
 
     Raises:
-        UsageError: a clip is silent.
+        UsageError: a clip, or a window of it, is silent.
     """
-    silent = [file for file, wave in zip(files, waves, strict=True) if _rms(wave) < SILENT_RMS]
+    silent = [
+        file for file, wave in zip(files, waves, strict=True) if _lowest_rms(wave, n_samples or len(wave)) < SILENT_RMS
+    ]
     if silent:
         raise UsageError(
-            f"{folder}: {len(silent)} {kind} clips are silent, below {20.0 * np.log10(SILENT_RMS):.0f} dB of full "
-            f"scale: {', '.join(silent[:5])}; expected sound: it is mixed at a signal-to-noise ratio; remove them"
+            f"{folder}: {len(silent)} {kind} clips are silent{' for a whole window' if n_samples else ''}, below "
+            f"{20.0 * np.log10(SILENT_RMS):.0f} dB of full scale: {', '.join(silent[:5])}; expected sound: it is mixed "
+            "at a signal-to-noise ratio; remove them, or the silence"
         )
 
 
@@ -138,6 +141,14 @@ def sounding_pieces(waves: Waves, n_samples: int) -> tuple[Waves, NDArray[np.int
     pieces, clip_of_piece = waves.pieces(n_samples)
     sounding = np.flatnonzero([_rms(piece) >= SILENT_RMS for piece in pieces])
     return pieces.subset(sounding), clip_of_piece[sounding]
+
+
+def _lowest_rms(wave: FloatArray, n_samples: int) -> float:
+    """Of all windows of a clip; of the clip, where it is shorter."""
+    if len(wave) <= n_samples:
+        return _rms(wave)
+    energy = np.concatenate([[0.0], np.cumsum(np.square(wave, dtype=np.float64))])
+    return float(np.sqrt(np.min(energy[n_samples:] - energy[:-n_samples]) / n_samples))
 
 
 def _rms(wave: FloatArray) -> float:

@@ -61,6 +61,21 @@ def test_silent_noise_is_refused(noise, gathered):
         gathered()
 
 
+def test_machine_that_is_silent_for_a_window_is_refused(tones, gathered):
+    """Its mixture would be silence with two tags; a shorter pause stays."""
+    wave, _ = soundfile.read(tones / "a_0.wav")
+    for pause, refused in ((N_SAMPLES - 8_000, False), (N_SAMPLES, True)):
+        for machine in "ab":
+            for number in range(4):
+                silence = np.zeros(pause)
+                soundfile.write(tones / f"{machine}_{number}.wav", np.concatenate([wave, silence, wave]), 16_000)
+        if refused:
+            with pytest.raises(UsageError, match="4 machine clips are silent for a whole window, below -80 dB"):
+                gathered()
+        else:
+            assert gathered().training.__getitems__(range(8)).clean.std(dim=1).min() > 1e-3
+
+
 def test_silent_stretches_of_noise_are_never_drawn(noise, gathered):
     """A clip of ten seconds of silence and then rain is rain alone."""
     rng = np.random.default_rng(2)
