@@ -19,8 +19,9 @@ class EnrollConfig(Part):
     false_alarms_per_week: float = Field(
         default=1.0,
         gt=0.0,
-        le=10_000.0,
-        description="Windows a week that may score above the threshold while the machine is well; a machine.",
+        le=500.0,
+        description="Windows a week that may score above the threshold while the machine is well; a machine. From 500 "
+        "(three an hour) on, a threshold would lie within what the machine itself sounds like.",
     )
     refuse_speech: bool = Field(
         default=True,

@@ -28,7 +28,7 @@ def device(tmp_path, make_hand_bundle):
         "state_dir": "state",
         "engine": {"prefer": ["onnxruntime"]},
         "machines": [{"name": "press", "listens_to": "enrolled"}, {"name": "motor", "listens_to": "bldc/M1"}],
-        "enroll": {"false_alarms_per_week": 1e4},
+        "enroll": {"false_alarms_per_week": 500.0},
     }
     path = tmp_path / "device.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -354,3 +354,10 @@ def test_interrupt_while_the_model_loads_is_no_traceback(enroll, monkeypatch) ->
     monkeypatch.setattr("edge_asd.commands.enroll_site.open_pipeline", interrupted)
     code, _, err = enroll("--report")
     assert (code, err) == (130, "edge-asd: interrupted\n")
+
+
+def test_more_false_alarms_than_any_threshold_could_have_are_refused(enroll, device) -> None:
+    """By the configuration, rather than by the self-test after the sound was collected."""
+    device.write_text(device.read_text().replace("500.0", "3000.0"))
+    code, _, err = enroll("--minutes", "5")
+    assert (code, "false_alarms_per_week is 3000.0; expected" in err, "500" in err) == (78, True, True), err
