@@ -16,6 +16,13 @@ MIN_SYLLABLES_DB = 3.2
 """Both are asked for. The detector of voices alone takes the hum of motors and belts for one (all clips of DCASE 2020's
 ToyConveyor), the rhythm of syllables alone takes strokes and blows; docs/enroll.md has the figures."""
 
+_SHORT_S = 2.0
+_SHORT_STEP_S = 1.0
+_MIN_SHORT_VOICED_SHARE = 0.5
+_MIN_SHORT_SYLLABLES_DB = 4.5
+"""Of a stretch of 2 s, which strokes and blows fill sooner than a window: more is asked for."""
+
+_LEVEL = 0.1  # root mean square that the detector hears, whatever the recording level
 _AGGRESSIVENESS = 2
 _FRAME_S = 0.03
 _VOICE_HZ = (150.0, 3_800.0)
@@ -27,11 +34,26 @@ def has_speech(wave: FloatArray, spec: FeatureSpec) -> bool:
     """Say whether a window (window_samples,) float32 holds speech about as loud as the machine, or louder.
 
     Speech must be both voiced (WebRTC's detector, in frames of 30 ms) and move in the rhythm of syllables: the level of
-    mel bands from 150 to 3800 Hz, modulated at 2 to 8 Hz.
+    mel bands from 150 to 3800 Hz, modulated at 2 to 8 Hz. That is asked of the whole window, and of each 2 s of it.
 
     Source: T. Houtgast and H. Steeneken, A review of the MTF concept (1985), for the modulation of speech.
     """
-    return voiced_share(wave, spec) >= MIN_VOICED_SHARE and syllables_db(wave, spec) >= MIN_SYLLABLES_DB
+    level = float(np.std(wave, dtype=np.float64))
+    if not level > 0.0:
+        return False
+    scaled = (wave * (_LEVEL / level)).astype(np.float32)
+    if voiced_share(scaled, spec) >= MIN_VOICED_SHARE and syllables_db(scaled, spec) >= MIN_SYLLABLES_DB:
+        return True
+    n_short, step = round(_SHORT_S * spec.sample_rate_hz), round(_SHORT_STEP_S * spec.sample_rate_hz)
+    return any(
+        _is_short_speech(scaled[start : start + n_short], spec) for start in range(0, len(scaled) - n_short + 1, step)
+    )
+
+
+def _is_short_speech(stretch: FloatArray, spec: FeatureSpec) -> bool:
+    if voiced_share(stretch, spec) < _MIN_SHORT_VOICED_SHARE:
+        return False
+    return syllables_db(np.resize(stretch, spec.window_samples), spec) >= _MIN_SHORT_SYLLABLES_DB
 
 
 def voiced_share(wave: FloatArray, spec: FeatureSpec) -> float:

@@ -46,6 +46,18 @@ def test_voice_that_is_louder_than_the_machine_is_speech(voice) -> None:
     assert has_speech(at_level(voice, motor("M1/healthy_1450.flac"), 10.0), SPEC)
 
 
+@pytest.mark.parametrize("level", [1.0, 0.01])
+@pytest.mark.parametrize("at_s", [0.0, 2.5, 6.3])
+def test_short_remark_is_speech(voice, at_s, level) -> None:
+    """Three seconds, 20 dB above a motor, wherever they fall and whatever the recording level."""
+    machine = motor("M1/healthy_1450.flac")
+    n, start = 3 * SPEC.sample_rate_hz, round(at_s * SPEC.sample_rate_hz)
+    spoken = np.zeros_like(machine)
+    spoken[start : start + n] = voice[:n] * np.sqrt(np.square(machine).mean() / np.square(voice[:n]).mean()) * 10.0
+    mixed = machine + spoken
+    assert has_speech((level * mixed / np.abs(mixed).max()).astype(np.float32), SPEC)
+
+
 def test_voice_far_below_the_machine_is_not_heard(voice) -> None:
     """30 dB below, where it changes nothing that is learned either."""
     assert not has_speech(at_level(voice, motor("M2/healthy_1850.flac"), -30.0), SPEC)
