@@ -20,8 +20,16 @@ from edge_asd.errors import EdgeAsdError, UsageError
 from train.data import Listing, Recording, list_folder
 from train.data.decode import decode_clip
 from train.data.folder import stat_of
-from train.data.prepared import HEAD_NAME, REPORT_NAME, PreparedClip, PreparedIndex, is_prepared, write_index
-from train.data.store import Store, Stored, open_store
+from train.data.prepared import (
+    HEAD_NAME,
+    REPORT_NAME,
+    PreparedClip,
+    PreparedIndex,
+    is_prepared,
+    replacing,
+    write_index,
+)
+from train.data.store import Store, Stored, explained, open_store
 
 Finding: TypeAlias = Literal["broken", "short", "silent", "duplicate", "contradiction", "unknown name", "clipped"]
 
@@ -73,15 +81,17 @@ def prepare(
         TemporaryError: another process prepares the same folder.
         EdgeAsdError: `out` cannot be written.
     """
-    listing = list_folder(source)
     if is_prepared(source):
         raise UsageError(f"{source}: it is a prepared folder itself; expected recorded clips; give their folder")
-    with open_store(out, channel=channel) as store:
+    if out.resolve() == source.resolve():
+        raise UsageError(f"{out}: --out is the data folder itself; expected another folder; give a new one")
+    listing = list_folder(source)
+    with open_store(out, channel=channel) as store, explained(out):
         (out / HEAD_NAME).unlink(missing_ok=True)
         stored: dict[str, Stored] = {}
         to_do: list[str] = []
         for recording in listing.recordings:
-            earlier = _find(store, source, recording.file)
+            earlier = store.find(recording.file, stat_of(source / recording.file))
             if earlier is None:
                 to_do.append(recording.file)
             else:
@@ -100,19 +110,13 @@ def prepare(
         index = PreparedIndex(
             source=source.resolve(),
             clips=clips,
+            recordings={recording.file: recording for recording in listing.recordings},
             stats={file: entry.stat for file, entry in stored.items()},
             total_samples=store.total_samples,
         )
         _write_report(out, found)
         write_index(out, index)
     return Prepared(index=index, n_decoded=len(to_do), found=found)
-
-
-def _find(store: Store, source: Path, file: str) -> Stored | None:
-    try:
-        return store.find(file, stat_of(source / file))
-    except OSError:
-        return None  # decoding it says what is wrong
 
 
 def _decode_all(
@@ -127,7 +131,10 @@ def _decode_all(
 
 
 def _sort_out(listing: Listing, stored: dict[str, Stored]) -> tuple[dict[str, PreparedClip], tuple[Found, ...]]:
-    found = [Found(file=file, finding="unknown name", left_out=True, detail="") for file in listing.ignored]
+    found = [
+        Found(file=file, finding="unknown name", left_out=True, detail=listing.why_ignored.get(file, ""))
+        for file in listing.ignored
+    ]
     by_digest: dict[str, list[Recording]] = defaultdict(list)
     for recording in listing.recordings:
         entry = stored[recording.file]
@@ -144,7 +151,9 @@ def _sort_out(listing: Listing, stored: dict[str, Stored]) -> tuple[dict[str, Pr
         found.extend(repeats)
         if kept is not None:
             entry = stored[kept.file]
-            clips[kept.file] = PreparedClip(recording=kept, start=entry.start, n_samples=entry.n_samples)
+            clips[kept.file] = PreparedClip(
+                recording=kept, start=entry.start, n_samples=entry.n_samples, digest=entry.digest
+            )
     return clips, tuple(sorted(found, key=lambda one: (one.finding, one.file)))
 
 
@@ -168,7 +177,7 @@ def _choose(same: Sequence[Recording]) -> tuple[Recording | None, list[Found]]:
 
 
 def _write_report(out: Path, found: Sequence[Found]) -> None:
-    with (out / REPORT_NAME).open("w", newline="", encoding="utf-8") as file:
+    with replacing(out / REPORT_NAME) as file:
         writer = csv.writer(file)
         writer.writerow(["file", "finding", "left_out", "detail"])
         writer.writerows([one.file, one.finding, "yes" if one.left_out else "no", one.detail] for one in found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from train.data.folder import stat_of
 from train.data.prepared import is_prepared, read_index
 from train.keep_state import STATE_NAME, State, read_state
 from train.processes import Processes
-from train.run_folder import METRICS_NAME, open_run, read_settings
+from train.run_folder import METRICS_NAME, open_run, read_settings, write_json
+
+_IDENTITY_NAME = "identity.json"
 
 
 def identity_of(folder: Path, beginning: Beginning) -> dict[str, Any]:
@@ -33,9 +36,13 @@ def identity_of(folder: Path, beginning: Beginning) -> dict[str, Any]:
 def sound_of(folder: Path, files: Sequence[str]) -> list[Any]:
     """What changes when one of the clips does."""
     if is_prepared(folder):
-        clips = read_index(folder).clips  # samples stand by their content
-        return [(file, clips[file].start, clips[file].n_samples) for file in files]
-    return [(file, *stat_of(folder / file)) for file in files]
+        clips = read_index(folder).clips
+        return [
+            (file, clips[file].digest) if clips[file].digest else (file, clips[file].start, clips[file].n_samples)
+            for file in files
+        ]
+    # Without the time of change of the inode: data that was copied with its times lets a run go on elsewhere.
+    return [(file, *stat_of(folder / file)[:2]) for file in files]
 
 
 def digest_of(content: Any) -> str:
@@ -63,14 +70,30 @@ def open_or_resume(run: Path, identity: Mapping[str, Any], processes: Processes,
             )
         if processes.rank == 0:
             open_run(run)
+            write_json(run / _IDENTITY_NAME, identity)
         return None
+    if has_ended(run):
+        _check_same(run, _read_identity(run), identity)
+        return state
     if state is not None:
         _check_same(run, state.identity, identity)
-    elif has_ended(run):
-        _check_same(run, {"settings": read_settings(run)}, identity)
     elif processes.rank == 0:
         open_run(run, over_unfinished=True)
+    if processes.rank == 0:
+        write_json(run / _IDENTITY_NAME, identity)
     return state
+
+
+def _read_identity(run: Path) -> dict[str, Any]:
+    """What a run depended on; of one that ended under an earlier version its settings alone."""
+    path = run / _IDENTITY_NAME
+    if not path.exists():
+        return {"settings": read_settings(run)}
+    try:
+        identity: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}); expected what the run depends on; remove {run}") from error
+    return identity
 
 
 def _check_same(run: Path, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -157,6 +157,138 @@ def test_changed_data_is_noticed(clips, tmp_path):
     assert prepare.prepare(clips, out).n_decoded == 0
 
 
+def labelled_by_table(folder, label="normal"):
+    lines = [f"fan/train/normal_id_0{m}_{n:08}.wav,fan,id_0{m},normal,train," for m in (0, 1) for n in range(4)]
+    lines[0] = lines[0].replace(",normal,train,", f",{label},test,")
+    head = "file,machine_type,machine_id,label,split,group"
+    (folder / "metadata.csv").write_text("\n".join([head, *lines]))
+
+
+def test_changed_labels_are_noticed(clips, tmp_path):
+    """Those of a table, though no clip changed; preparing again decodes nothing."""
+    out = tmp_path / "prepared"
+    labelled_by_table(clips)
+    prepare.prepare(clips, out)
+    labelled_by_table(clips, label="anomaly")
+    with pytest.raises(UsageError, match=r"1 of another class, label, split or group \(fan/train/normal_id_00_0000"):
+        load_recordings(out)
+    assert prepare.prepare(clips, out).n_decoded == 0
+    assert load_recordings(out) == load_recordings(clips)
+
+
+def test_labels_that_come_later_are_noticed(clips, tmp_path):
+    """The organisers' list of the evaluation clips."""
+    (clips / "fan" / "test").mkdir()
+    soundfile.write(clips / "fan" / "test" / "id_00_00000000.wav", noise(50), 16_000)
+    prepare.prepare(clips, tmp_path / "prepared")
+    (clips / "eval_data_list.csv").write_text("fan\nid_00_00000000.wav,x.wav,1\n")
+    with pytest.raises(UsageError, match="1 of another class, label"):
+        load_recordings(tmp_path / "prepared")
+
+
+def test_changed_sound_is_noticed_whatever_its_time_says(clips, tmp_path):
+    """Another content of the same size, with the time of change set back."""
+    prepare.prepare(clips, tmp_path / "prepared")
+    path = clips / "fan" / "train" / "normal_id_00_00000000.wav"
+    before = path.stat()
+    soundfile.write(path, noise(99), 16_000)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(UsageError, match="1 altered"):
+        load_recordings(tmp_path / "prepared")
+
+
+def as_earlier_version(out):
+    head = json.loads((out / "prepared.json").read_text())
+    with (out / "index.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (out / "index.csv").open("w", newline="") as file:
+        names = [name for name in rows[0] if name not in ("digest", "ctime_ns")]
+        writer = csv.DictWriter(file, names, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    (out / "prepared.json").write_text(json.dumps({**head, "schema": 1}))
+    lines = (out / "journal.jsonl").read_text().splitlines()[1:]
+    (out / "journal.jsonl").write_text("\n".join(['{"schema": 1, "channel": null}', *lines, ""]))
+
+
+def test_folder_of_an_earlier_version_serves_without_its_source(clips, tmp_path):
+    """With it, what changed cannot be told: it is prepared again."""
+    out = tmp_path / "prepared"
+    prepare.prepare(clips, out)
+    expected = load_recordings(clips)
+    as_earlier_version(out)
+    with pytest.raises(UsageError, match=r"run python -m train\.prepare"):
+        load_recordings(out)
+    clips.rename(tmp_path / "elsewhere")
+    assert load_recordings(out) == expected
+    (tmp_path / "elsewhere").rename(clips)
+    assert prepare.prepare(clips, out).n_decoded == 8
+    assert_same_sound(clips, out)
+
+
+def test_data_folder_is_not_prepared_into_itself(clips, capsys):
+    """Nothing is written there."""
+    assert run(clips, clips / "fan" / "..") == 2
+    assert "--out is the data folder itself" in " ".join(capsys.readouterr().err.split())
+    assert not (clips / "samples.i16").exists()
+
+
+def test_folder_prepared_from_itself_is_refused(clips, tmp_path):
+    """By an earlier version; it is not looked into for ever."""
+    out = tmp_path / "prepared"
+    prepare.prepare(clips, out)
+    head = json.loads((out / "prepared.json").read_text())
+    (out / "prepared.json").write_text(json.dumps({**head, "source": str(out)}))
+    with pytest.raises(UsageError, match="which is a prepared folder itself"):
+        load_recordings(out)
+
+
+def test_dangling_link_is_left_out(clips, tmp_path):
+    """And the prepared folder serves."""
+    (clips / "fan" / "train" / "normal_id_00_00000077.wav").symlink_to(tmp_path / "absent.wav")
+    assert run(clips, tmp_path / "prepared") == 0
+    assert findings(tmp_path / "prepared") == {"fan/train/normal_id_00_00000077.wav": ("broken", "yes")}
+    assert len(load_recordings(tmp_path / "prepared")) == 8
+
+
+def test_name_that_is_not_utf_8_is_left_out(clips, tmp_path):
+    """And told with its bytes."""
+    copy = clips / os.fsdecode(b"caf\xe9") / "train" / "normal_id_00_00000000.wav"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes((clips / "fan" / "train" / "normal_id_00_00000000.wav").read_bytes())
+    assert run(clips, tmp_path / "prepared") == 0
+    assert findings(tmp_path / "prepared") == {"caf\\xe9/train/normal_id_00_00000000.wav": ("unknown name", "yes")}
+    assert len(load_recordings(tmp_path / "prepared")) == 8
+
+
+def test_folder_that_cannot_be_listed_is_told(clips, monkeypatch):
+    """Its clips would be missed in silence."""
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("train"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(UsageError, match=r"fan/train: cannot be listed \(Permission denied\)"):
+        list_folder(clips)
+
+
+@pytest.mark.parametrize("name", ["index.csv", "report.csv", "prepared.json"])
+def test_failure_to_write_any_file_is_told_and_leaves_the_one_before(clips, tmp_path, capsys, name):
+    """Here the temporary file's place is taken by a folder; without it the next run goes on."""
+    out = tmp_path / "prepared"
+    (out / f".{name}.tmp").mkdir(parents=True)
+    assert run(clips, out) == EdgeAsdError.exit_code
+    assert "samples cannot be written: Is a directory; what was written stays" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    (out / f".{name}.tmp").rmdir()
+    assert prepare.prepare(clips, out).n_decoded == 0
+    assert_same_sound(clips, out)
+
+
 def test_folder_that_moved_without_its_source_still_serves(clips, tmp_path):
     """As on a machine that only trains."""
     prepare.prepare(clips, tmp_path / "prepared")

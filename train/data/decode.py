@@ -14,7 +14,7 @@ from edge_asd.capture.clips import MAX_CLIP_S, stream_clip
 from edge_asd.errors import ClipError
 from edge_asd.types import FeatureSpec
 from train.data.folder import stat_of
-from train.data.prepared import SAMPLES_DTYPE
+from train.data.prepared import SAMPLES_DTYPE, Stat
 from train.data.waves import FULL_SCALE
 
 Fault: TypeAlias = Literal["broken", "short", "silent", ""]
@@ -28,12 +28,12 @@ _MIN_SPREAD = 1.0
 class Decoded:
     """What became of one file.
 
-    stat: its size in bytes and time of change in ns. digest: sha256 of the samples in hex. clipped: samples beyond full
+    stat: as `stat_of` gives it. digest: sha256 of the samples in hex. clipped: samples beyond full
     scale, which were limited to it. fault, detail: why it cannot be used; then there are no samples.
     """
 
     file: str
-    stat: tuple[int, int]
+    stat: Stat
     digest: str = ""
     samples: bytearray
     clipped: int = 0
@@ -50,9 +50,8 @@ def decode_clip(folder: Path, file: str, *, channel: int | None) -> Decoded:
     samples = bytearray()
     digest = hashlib.sha256()
     total, total_squared, clipped = 0.0, 0.0, 0
-    stat = (0, 0)
+    stat = stat_of(path)
     try:
-        stat = stat_of(path)
         for block in stream_clip(path, channel=channel, max_s=MAX_CLIP_S):
             steps = np.rint(block * np.float32(FULL_SCALE))
             clipped += int(np.count_nonzero((steps < -FULL_SCALE) | (steps > FULL_SCALE)))
@@ -75,5 +74,5 @@ def decode_clip(folder: Path, file: str, *, channel: int | None) -> Decoded:
     return Decoded(file=file, stat=stat, digest=digest.hexdigest(), samples=samples, clipped=clipped)
 
 
-def _faulty(file: str, stat: tuple[int, int], fault: Fault, detail: str) -> Decoded:
+def _faulty(file: str, stat: Stat, fault: Fault, detail: str) -> Decoded:
     return Decoded(file=file, stat=stat, samples=bytearray(), fault=fault, detail=detail)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from edge_asd.capture.clips import CLIP_SUFFIXES
 from edge_asd.errors import UsageError
 from train.data.names import LabelledNames, labels_from_rows, recording_from_path
-from train.data.prepared import is_prepared, read_index
+from train.data.prepared import PreparedIndex, Stat, is_prepared, read_index
 from train.data.recording import Recording
 from train.data.table import TABLE_NAME, read_table
 
@@ -23,10 +24,14 @@ _LAYOUTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """What a data folder holds: recordings by file name, and the clips that follow no known layout."""
+    """What a data folder holds: recordings by file name, and the clips that follow no known layout.
+
+    why_ignored: of those whose name cannot be taken, by file name, what is wrong with it.
+    """
 
     recordings: tuple[Recording, ...]
     ignored: tuple[str, ...] = ()
+    why_ignored: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def labelled(self) -> tuple[Recording, ...]:
@@ -58,7 +63,7 @@ def list_folder(folder: Path) -> Listing:
     if is_prepared(folder):
         index = read_index(folder)
         if index.source.is_dir():
-            _check_unchanged(folder, index.source, index.stats)
+            _check_unchanged(folder, index)
         listing = Listing(recordings=tuple(clip.recording for clip in index.clips.values()))
     elif (folder / TABLE_NAME).is_file():
         listing = Listing(recordings=read_table(folder))
@@ -67,9 +72,8 @@ def list_folder(folder: Path) -> Listing:
     if not listing.recordings:
         found = f", but {len(listing.ignored)} clips as {listing.ignored[0]}" if listing.ignored else ""
         raise UsageError(f"{folder}: no metadata.csv there and no clip in a known layout{found}; {_LAYOUTS}")
-    return Listing(
-        recordings=tuple(sorted(listing.recordings, key=lambda recording: recording.file)), ignored=listing.ignored
-    )
+    recordings = tuple(sorted(listing.recordings, key=lambda recording: recording.file))
+    return Listing(recordings=recordings, ignored=listing.ignored, why_ignored=listing.why_ignored)
 
 
 def _from_names(folder: Path) -> Listing:
@@ -77,21 +81,27 @@ def _from_names(folder: Path) -> Listing:
     data_name = folder.resolve().name
     recordings: list[Recording] = []
     ignored: list[str] = []
+    why_ignored: dict[str, str] = {}
     for relative in _files_below(folder):
         if relative.suffix.lower() not in CLIP_SUFFIXES:
             continue
-        recording = recording_from_path(relative, data_name, labelled)
+        name = os.fsencode(relative).decode("utf-8", "backslashreplace")
+        recording = None
+        if name != str(relative):
+            why_ignored[name] = "its name is not UTF-8; rename it"
+        else:
+            recording = recording_from_path(relative, data_name, labelled)
         if recording is None:
-            ignored.append(str(relative))
+            ignored.append(name)
         else:
             recordings.append(recording)
-    return Listing(recordings=tuple(recordings), ignored=tuple(ignored))
+    return Listing(recordings=tuple(recordings), ignored=tuple(ignored), why_ignored=why_ignored)
 
 
 def _files_below(folder: Path) -> tuple[PurePosixPath, ...]:
     """Paths below the folder, in order; links to folders are followed, but never in a circle."""
     found: list[PurePosixPath] = []
-    for root, folders, files in os.walk(folder, followlinks=True):
+    for root, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
         above = os.path.realpath(root)
         folders[:] = [
             name for name in folders if not (above + os.sep).startswith(os.path.realpath(Path(root, name)) + os.sep)
@@ -99,6 +109,13 @@ def _files_below(folder: Path) -> tuple[PurePosixPath, ...]:
         below = PurePosixPath(Path(root).relative_to(folder).as_posix())
         found.extend(below / name for name in files)
     return tuple(sorted(found))
+
+
+def _refuse(error: OSError) -> None:
+    raise UsageError(
+        f"{error.filename}: cannot be listed ({error.strerror}); expected a folder that may be read; check its owner "
+        "and mode"
+    ) from error
 
 
 def _read_labels(folder: Path) -> LabelledNames:
@@ -115,16 +132,23 @@ def _read_labels(folder: Path) -> LabelledNames:
     return labelled
 
 
-def _check_unchanged(folder: Path, source: Path, stats: dict[str, tuple[int, int]]) -> None:
-    """Compare sizes and times of the source's clips with those that were prepared, and which clips there are."""
-    now = {recording.file for recording in list_folder(source).recordings}
-    altered = [file for file in sorted(now & stats.keys()) if stat_of(source / file) != stats[file]]
+def _check_unchanged(folder: Path, index: PreparedIndex) -> None:
+    """Compare the source's clips, and all that is known of each, with those that were prepared."""
+    source = index.source
+    if is_prepared(source):
+        raise UsageError(
+            f"{folder}: was prepared from {source}, which is a prepared folder itself; expected recorded clips; "
+            "prepare those into a new folder"
+        )
+    now = {recording.file: recording for recording in list_folder(source).recordings}
+    both = sorted(now.keys() & index.recordings.keys())
     faults = [
         f"{len(files)} {what} ({', '.join(files[:3])}{', ...' if len(files) > 3 else ''})"
         for what, files in (
-            ("altered", altered),
-            ("new", sorted(now - stats.keys())),
-            ("gone", sorted(stats.keys() - now)),
+            ("altered", [file for file in both if stat_of(source / file) != index.stats[file]]),
+            ("of another class, label, split or group", [file for file in both if now[file] != index.recordings[file]]),
+            ("new", sorted(now.keys() - index.recordings.keys())),
+            ("gone", sorted(index.recordings.keys() - now.keys())),
         )
         if files
     ]
@@ -135,7 +159,10 @@ def _check_unchanged(folder: Path, source: Path, stats: dict[str, tuple[int, int
         )
 
 
-def stat_of(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns, by which an altered clip is noticed."""
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
+def stat_of(path: Path) -> Stat:
+    """What an altered clip is noticed by: it cannot be altered without a later time of change of its inode."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0, 0
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

@@ -1,14 +1,15 @@
-"""A folder that train.prepare wrote in, its index and its memory-mapped samples out; and the writing of both."""
+"""A folder that train.prepare wrote in, its index and its memory-mapped samples out; and the writing of the index."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TextIO, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,9 @@ SAMPLES_NAME = "samples.i16"
 INDEX_NAME = "index.csv"
 REPORT_NAME = "report.csv"
 SAMPLES_DTYPE = np.dtype("<i2")
-_SCHEMA = 1
+_SCHEMA = 2
+_READ_SCHEMAS = (1, 2)
+"""1 is without digests, ctime and the recordings that were left out: it serves where its source is gone."""
 _AGAIN = "run python -m train.prepare again"
 _COLUMNS = (
     "file",
@@ -33,32 +36,41 @@ _COLUMNS = (
     "attributes",
     "start",
     "n_samples",
+    "digest",
     "size",
     "mtime_ns",
+    "ctime_ns",
 )
+
+Stat: TypeAlias = tuple[int, int, int]
+"""Size in bytes, times of the last change of content and of anything in ns; zeros where the file cannot be reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedClip:
-    """A recording and where its samples (int16, 16 kHz) stand: from `start`, n_samples of them."""
+    """A recording and where its samples (int16, 16 kHz) stand: from `start`, n_samples of them.
+
+    digest: sha256 of the samples in hex; empty where an earlier version prepared them.
+    """
 
     recording: Recording
     start: int
     n_samples: int
+    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedIndex:
     """All that a prepared folder knows but the samples.
 
-    source: the data folder it was made from, which need not be there any more. clips: by file name. stats: size in
-    bytes and time of change in ns of every clip of the source as it was read, those left out too. total_samples: in the
-    samples' file.
+    source: the data folder it was made from, which need not be there any more. clips: by file name. recordings, stats:
+    every clip of the source as it was read, by file name, those left out too. total_samples: in the samples' file.
     """
 
     source: Path
     clips: dict[str, PreparedClip]
-    stats: dict[str, tuple[int, int]]
+    recordings: dict[str, Recording]
+    stats: dict[str, Stat]
     total_samples: int
 
 
@@ -67,18 +79,37 @@ def is_prepared(folder: Path) -> bool:
     return (folder / HEAD_NAME).is_file() or (folder / SAMPLES_NAME).is_file()
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """Open a text file for writing that takes the place of `path` when it is whole, and leaves nothing where it fails.
+
+    What of a name is not UTF-8 is written as an escape.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            yield file
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
 def write_index(folder: Path, index: PreparedIndex) -> None:
-    """Write the index, and the head last: with it the folder is whole."""
-    temporary = folder / f".{INDEX_NAME}.tmp"
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    """Write the index, and the head last: with it the folder is whole.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    with replacing(folder / INDEX_NAME) as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
-        for name, (size, mtime_ns) in sorted(index.stats.items()):
+        for name, recording in sorted(index.recordings.items()):
             clip = index.clips.get(name)
-            if clip is None:
-                writer.writerow([name, *[""] * 8, size, mtime_ns])
-                continue
-            recording = clip.recording
             writer.writerow(
                 [
                     name,
@@ -88,17 +119,13 @@ def write_index(folder: Path, index: PreparedIndex) -> None:
                     recording.group,
                     recording.domain,
                     recording.attributes,
-                    clip.start,
-                    clip.n_samples,
-                    size,
-                    mtime_ns,
+                    *(("", "", "") if clip is None else (clip.start, clip.n_samples, clip.digest)),
+                    *index.stats[name],
                 ]
             )
-    temporary.replace(folder / INDEX_NAME)
     head = {"schema": _SCHEMA, "source": str(index.source), "total_samples": index.total_samples}
-    temporary = folder / f".{HEAD_NAME}.tmp"
-    temporary.write_text(json.dumps(head, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(folder / HEAD_NAME)
+    with replacing(folder / HEAD_NAME) as file:
+        file.write(json.dumps(head, indent=2) + "\n")
 
 
 def read_index(folder: Path) -> PreparedIndex:
@@ -122,16 +149,27 @@ def _read_index(folder: Path, _written_ns: int) -> PreparedIndex:
         head = json.loads((folder / HEAD_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{folder / HEAD_NAME}: cannot be read ({error}); expected JSON; {_AGAIN}") from error
-    if head.get("schema") != _SCHEMA:
-        raise UsageError(f"{folder}: schema {head.get('schema')}; this version reads {_SCHEMA}; {_AGAIN}")
+    if head.get("schema") not in _READ_SCHEMAS:
+        raise UsageError(
+            f"{folder}: schema {head.get('schema')}; this version reads {_READ_SCHEMAS[0]} and {_SCHEMA}; {_AGAIN}"
+        )
     clips: dict[str, PreparedClip] = {}
-    stats: dict[str, tuple[int, int]] = {}
+    recordings: dict[str, Recording] = {}
+    stats: dict[str, Stat] = {}
     try:
         with (folder / INDEX_NAME).open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                stats[row["file"]] = int(row["size"]), int(row["mtime_ns"])
+                name = row["file"]
+                stats[name] = int(row["size"]), int(row["mtime_ns"]), int(row.get("ctime_ns", 0))
                 if row["class"]:
-                    clips[row["file"]] = _clip(row)
+                    recordings[name] = _recording(row)
+                if row["n_samples"]:
+                    clips[name] = PreparedClip(
+                        recording=recordings[name],
+                        start=int(row["start"]),
+                        n_samples=int(row["n_samples"]),
+                        digest=row.get("digest", ""),
+                    )
         n_bytes = (folder / SAMPLES_NAME).stat().st_size
     except (OSError, KeyError, ValueError) as error:
         raise UsageError(f"{folder}: its index or samples cannot be read ({error!r}); {_AGAIN}") from error
@@ -141,11 +179,13 @@ def _read_index(folder: Path, _written_ns: int) -> PreparedIndex:
             f"{folder / SAMPLES_NAME}: {n_bytes} bytes; expected {total * SAMPLES_DTYPE.itemsize}; "
             "remove the folder and prepare it anew"
         )
-    return PreparedIndex(source=Path(head["source"]), clips=clips, stats=stats, total_samples=total)
+    return PreparedIndex(
+        source=Path(head["source"]), clips=clips, recordings=recordings, stats=stats, total_samples=total
+    )
 
 
-def _clip(row: dict[str, str]) -> PreparedClip:
-    recording = Recording(
+def _recording(row: dict[str, str]) -> Recording:
+    return Recording(
         file=row["file"],
         class_name=row["class"],
         label=cast("Label", row["label"]),
@@ -154,7 +194,6 @@ def _clip(row: dict[str, str]) -> PreparedClip:
         domain=cast("Domain", row["domain"]),
         attributes=row["attributes"],
     )
-    return PreparedClip(recording=recording, start=int(row["start"]), n_samples=int(row["n_samples"]))
 
 
 def map_samples(folder: Path, index: PreparedIndex) -> NDArray[np.int16]:

@@ -15,10 +15,10 @@ from typing import cast
 
 from edge_asd.errors import EdgeAsdError, TemporaryError, UsageError
 from train.data.decode import Decoded, Fault
-from train.data.prepared import SAMPLES_DTYPE, SAMPLES_NAME
+from train.data.prepared import SAMPLES_DTYPE, SAMPLES_NAME, Stat
 
 JOURNAL_NAME = "journal.jsonl"
-_SCHEMA = 1
+_SCHEMA = 2
 _SYNC_EVERY = 64
 """Clips between two syncs: samples first, then the journal, so that the journal never knows more than there is."""
 
@@ -28,7 +28,7 @@ class Stored:
     """What became of one file, and where its samples stand: those of clips with equal samples stand once."""
 
     file: str
-    stat: tuple[int, int]
+    stat: Stat
     digest: str
     start: int
     n_samples: int
@@ -50,7 +50,7 @@ class Store:
         self._pending: list[Stored] = []
         self._lock = threading.Lock()
 
-    def find(self, file: str, stat: tuple[int, int]) -> Stored | None:
+    def find(self, file: str, stat: Stat) -> Stored | None:
         """What became of this file earlier, if it has not changed since."""
         entry = self._stored.get(file)
         return entry if entry is not None and entry.stat == stat else None
@@ -61,11 +61,11 @@ class Store:
         Raises:
             EdgeAsdError: the disk is full or fails; what was kept before stays.
         """
-        with self._lock, self._explained():
+        with self._lock, explained(self._folder):
             start, n_samples = self._place.get(clip.digest, (self.total_samples, 0))
             if not clip.fault and not n_samples:
                 n_samples = len(clip.samples) // SAMPLES_DTYPE.itemsize
-                _write(self._samples, clip.samples)
+                self._append(clip.samples)
                 self._place[clip.digest] = (start, n_samples)
                 self.total_samples += n_samples
             entry = Stored(
@@ -92,7 +92,7 @@ class Store:
         Raises:
             EdgeAsdError: the disk is full or fails.
         """
-        with self._lock, self._explained():
+        with self._lock, explained(self._folder):
             self._sync()
 
     def _sync(self) -> None:
@@ -101,15 +101,29 @@ class Store:
         self._pending = []
         os.fsync(self._journal.fileno())
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _append(self, samples: bytearray) -> None:
         try:
-            yield
-        except OSError as error:
-            raise EdgeAsdError(
-                f"{self._folder}: samples cannot be written: {error.strerror}; what was written stays; make room there "
-                "and run the same command again, it goes on"
-            ) from error
+            _write(self._samples, samples)
+        except OSError:
+            # Another thread may still find room for a smaller clip, which must stand where its entry says.
+            self._samples.truncate(self.total_samples * SAMPLES_DTYPE.itemsize)
+            raise
+
+
+@contextlib.contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Say of a failure to write to a prepared folder what to do.
+
+    Raises:
+        EdgeAsdError: in place of the OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise EdgeAsdError(
+            f"{folder}: samples cannot be written: {error.strerror}; what was written stays; make room there and run "
+            "the same command again, it goes on"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -134,9 +148,10 @@ def open_store(folder: Path, *, channel: int | None) -> Iterator[Store]:
             raise TemporaryError(
                 f"{folder}: another train.prepare is writing to it; wait until it has ended"
             ) from error
-        stored = _read_journal(folder, journal, samples, channel)
-        store = Store(samples, journal, stored, folder)
-        samples.truncate(store.total_samples * SAMPLES_DTYPE.itemsize)
+        with explained(folder):
+            stored = _read_journal(folder, journal, samples, channel)
+            store = Store(samples, journal, stored, folder)
+            samples.truncate(store.total_samples * SAMPLES_DTYPE.itemsize)
         try:
             yield store
         finally:
@@ -148,14 +163,16 @@ def _read_journal(folder: Path, journal: FileIO, samples: FileIO, channel: int |
     head = {"schema": _SCHEMA, "channel": channel}
     journal.seek(0)
     lines = journal.readall().splitlines(keepends=True)
-    if not lines or not lines[0].endswith(b"\n"):
+    found: object = None
+    if lines and lines[0].endswith(b"\n"):
+        try:
+            found = json.loads(lines[0])
+        except ValueError as error:
+            raise UsageError(f"{folder / JOURNAL_NAME}: not a journal ({error}); remove {folder}") from error
+    if found is None or found == {**head, "schema": 1}:  # an earlier version's entries lack a time: all is read again
         journal.truncate(0)
-        journal.write(json.dumps(head).encode() + b"\n")
+        _write(journal, json.dumps(head).encode() + b"\n")
         return {}
-    try:
-        found = json.loads(lines[0])
-    except ValueError as error:
-        raise UsageError(f"{folder / JOURNAL_NAME}: not a journal ({error}); remove {folder}") from error
     if found != head:
         raise UsageError(f"{folder}: was prepared with {found}; expected {head}; remove it or give another --out")
     n_there = samples.seek(0, os.SEEK_END) // SAMPLES_DTYPE.itemsize
@@ -181,7 +198,7 @@ def _write(file: FileIO, content: bytes | bytearray) -> None:
 def _line(entry: Stored) -> bytes:
     fields = [
         entry.file,
-        *entry.stat,
+        entry.stat,
         entry.digest,
         entry.start,
         entry.n_samples,
@@ -196,12 +213,12 @@ def _entry(line: bytes) -> Stored | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        file, size, mtime_ns, digest, start, n_samples, clipped, fault, detail = json.loads(line)
+        file, stat, digest, start, n_samples, clipped, fault, detail = json.loads(line)
     except ValueError:
         return None
     return Stored(
         file=file,
-        stat=(size, mtime_ns),
+        stat=cast("Stat", tuple(stat)),
         digest=digest,
         start=start,
         n_samples=n_samples,
