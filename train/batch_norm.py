@@ -25,9 +25,16 @@ def measure_batch_norm(network: Network, windows: Dataset[Batch], *, n_windows: 
     n_windows: that the training drew; of more than 1,024 the rest is left out.
     """
     was_training = network.training
-    loader = DataLoader(windows, sampler=range(min(n_windows, _N_WINDOWS)), batch_size=_BATCH, collate_fn=whole_batch)
+    loader = DataLoader(windows, batch_sampler=_batches(min(n_windows, _N_WINDOWS)), collate_fn=whole_batch)
     update_bn(loader, _FromWave(network).to(device), torch.device(device))
     network.cpu().train(was_training)
+
+
+def _batches(n_windows: int) -> list[list[int]]:
+    """Numbers of windows by batch; one that is left over goes with the last batch: alone it has no variance."""
+    numbers = list(range(n_windows))
+    starts = [start for start in range(0, n_windows, _BATCH) if start == 0 or start + 1 < n_windows]
+    return [numbers[start:end] for start, end in zip(starts, [*starts[1:], n_windows], strict=True)]
 
 
 class _FromWave(nn.Module):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from edge_asd.errors import EdgeAsdError
@@ -17,7 +15,7 @@ from edge_asd.types import FeatureSpec
 from train.data.split import Split
 from train.models import AnyNetwork, AnySpec, network_of, plain_from_spec, spec_from_plain
 from train.network import Network
-from train.whole_file import save_whole
+from train.whole_file import UnreadableError, load_plain, save_whole
 
 CHECKPOINT_NAME = "checkpoint.pt"
 _FORMAT = "edge_asd checkpoint"
@@ -77,9 +75,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{file}: no checkpoint there; expected the file or run folder that python -m train.fit wrote"
         )
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise EdgeAsdError(f"{file}: not a readable checkpoint: {str(error).splitlines()[0]}") from error
+        content = load_plain(file)
+    except UnreadableError as error:
+        raise EdgeAsdError(
+            f"{file}: not a readable checkpoint: {error}; expected the file or run folder that python -m train.fit "
+            "wrote"
+        ) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise EdgeAsdError(
             f"{file}: not a checkpoint of this project; "
@@ -91,13 +92,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
         spec = spec_from_plain(content["spec"])
         feature_spec = FeatureSpec(**content["feature_spec"])
         split = Split(**{side: tuple(files) for side, files in content["split"].items()})
-        classes, training, metrics = tuple(content["classes"]), content["training"], content["metrics"]
-        state = content["state"]
-    except (KeyError, TypeError) as error:
+        classes, training, metrics = tuple(content["classes"]), dict(content["training"]), dict(content["metrics"])
+        state = dict(content["state"])
+        network = network_of(spec, feature_spec)
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise EdgeAsdError(
-            f"{file}: the checkpoint's description is incomplete or foreign: {error}; train it anew"
+            f"{file}: the checkpoint's description is incomplete or foreign: {error!r}; train it anew"
         ) from error
-    network = network_of(spec, feature_spec)
+    if len(classes) != spec.n_classes or not all(isinstance(name, str) for name in classes):
+        raise EdgeAsdError(
+            f"{file}: {len(classes)} class names for a network of {spec.n_classes} classes; expected one name a class; "
+            "train it anew"
+        )
+    foreign = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if foreign:
+        raise EdgeAsdError(f"{file}: {foreign[0]} among its weights is no tensor; expected tensors; train it anew")
     load_state(network, state, source=str(file))
     return Checkpoint(
         network=network.eval(),

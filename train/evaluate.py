@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import functools
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -26,8 +27,8 @@ from train.data import list_folder
 from train.evaluation.clip_scorer import WhichWindows
 from train.evaluation.metrics import TITLES, FigureName, Spread, evaluate_clips, over_runs
 from train.evaluation.report import Evaluated, write_report
-from train.evaluation.scoring import RunScores, choose_test_set, score_run
-from train.evaluation.submission import write_submission
+from train.evaluation.scoring import EvaluationSet, RunScores, choose_test_set, score_run
+from train.evaluation.submission import submission_notes, write_submission
 from train.settings import Device
 
 METRICS_NAME = "metrics.json"
@@ -64,11 +65,13 @@ def evaluate(
         replicates: of the bootstrap.
 
     Raises:
+        UsageError: the runs test clips of different classes.
         EdgeAsdError: a run cannot be read, or the folder or a clip cannot be used.
     """
     checkpoints = [load_checkpoint(run) for run in runs]
     listing = list_folder(folder)
     test_sets = [choose_test_set(checkpoint, listing, folder) for checkpoint in checkpoints]
+    _check_same_classes(runs, test_sets)
     evaluated = []
     with Progress(console=console) as bar:
         for name, checkpoint, test_set in zip(_names(runs), checkpoints, test_sets, strict=True):
@@ -83,8 +86,21 @@ def evaluate(
                 windows=windows,
                 progress=functools.partial(bar.advance, task),
             )
+            scores = dataclasses.replace(scores, notes=(*scores.notes, *submission_notes(scores)))
             evaluated.append(Evaluated(scores=scores, rows=evaluate_clips(scores.test, replicates=replicates)))
     return tuple(evaluated)
+
+
+def _check_same_classes(runs: Sequence[Path], test_sets: Sequence[EvaluationSet]) -> None:
+    """An average over runs is of the same machine IDs in each."""
+    tested = [{(recording.class_name, recording.label) for recording in test_set.test} for test_set in test_sets]
+    for run, found in zip(runs, tested, strict=True):
+        different = sorted({class_name for class_name, _ in found ^ tested[0]})
+        if different:
+            raise UsageError(
+                f"{run}: does not test the same healthy and damaged classes as {runs[0]}: they differ in "
+                f"{', '.join(different[:5])}; expected runs of one set of classes; evaluate them one by one"
+            )
 
 
 def _names(runs: Sequence[Path]) -> tuple[str, ...]:
@@ -97,34 +113,54 @@ def _names(runs: Sequence[Path]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def check_out(out: Path) -> None:
+    """Make the folder of a report, or find an earlier report there.
+
+    Raises:
+        UsageError: the folder holds something else, or cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        found = {path.name for path in out.iterdir()}
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    if found and (METRICS_NAME not in found or CHECKPOINT_NAME in found):
+        raise UsageError(f"{out}: holds something else; expected a new or empty folder, or an earlier report's")
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise UsageError(f"{out}: cannot be written; expected a writable folder; give another --out")
+
+
+def _unwritable(out: Path, error: OSError) -> UsageError:
+    return UsageError(f"{out}: cannot be written: {error.strerror}; give another --out")
+
+
 def write_out(out: Path, evaluated: Sequence[Evaluated], folder: Path, facts: Sequence[tuple[str, str]]) -> None:
     """Write report, figures, scores and submission files.
 
     Raises:
         UsageError: the folder holds something else, or cannot be written.
     """
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / METRICS_NAME).exists())):
-        raise UsageError(f"{out}: holds something else; expected a new or empty folder, or an earlier report's")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(out / _SUBMISSION, ignore_errors=True)
-        content = {
-            "facts": dict(facts),
-            "runs": {run.scores.name: [dataclasses.asdict(row) for row in run.rows] for run in evaluated},
-            "over_runs": {
-                row: {name: dataclasses.asdict(spread) for name, spread in figures.items()}
-                for row, figures in over_runs([run.rows for run in evaluated]).items()
-            }
-            if len(evaluated) > 1
-            else {},
+    check_out(out)
+    content = {
+        "facts": dict(facts),
+        "runs": {run.scores.name: [dataclasses.asdict(row) for row in run.rows] for run in evaluated},
+        "over_runs": {
+            row: {name: dataclasses.asdict(spread) for name, spread in figures.items()}
+            for row, figures in over_runs([run.rows for run in evaluated]).items()
         }
-        (out / METRICS_NAME).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        if len(evaluated) > 1
+        else {},
+    }
+    figures = json.dumps(content, indent=2, allow_nan=False) + "\n"  # ahead of what takes an earlier report away
+    try:
+        shutil.rmtree(out / _SUBMISSION, ignore_errors=True)
+        (out / METRICS_NAME).write_text(figures, encoding="utf-8")
         for run in evaluated:
             _write_scores(out / f"scores-{run.scores.name}.csv", run.scores)
             write_submission(out / _SUBMISSION / run.scores.name, run.scores)
         write_report(out / REPORT_NAME, evaluated, folder, facts)
     except OSError as error:
-        raise UsageError(f"{out}: cannot be written: {error.strerror}; give another --out") from error
+        raise _unwritable(out, error) from error
 
 
 def _write_scores(path: Path, scores: RunScores) -> None:
@@ -162,7 +198,7 @@ def print_figures(evaluated: Sequence[Evaluated], console: Console) -> None:
 def _cell(spread: Spread | None) -> str:
     if spread is None:
         return ""
-    return f"{100 * spread.mean:.2f}" + (f" ±{100 * spread.std:.2f}" if spread.n_runs > 1 else "")
+    return f"{100 * spread.mean:.2f}" + (f" ±{100 * spread.std:.2f}" if spread.std is not None else "")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -190,6 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
     try:
+        if options.out is not None:
+            check_out(options.out)  # scoring takes long
         evaluated = evaluate(options.runs, options.data, console, device=options.device, windows=options.windows)
         print_figures(evaluated, console)
         for note in dict.fromkeys(note for run in evaluated for note in run.scores.notes):

@@ -9,24 +9,26 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
 
 from edge_asd.errors import EdgeAsdError
 from train.batch_norm import measure_batch_norm
-from train.beginning import begin
+from train.beginning import Beginning, begin
 from train.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, save_checkpoint
 from train.evaluation.streams import metrics_of, print_scores, score_streams, write_scores
-from train.keep_state import SAVE_EVERY_S, STATE_NAME
+from train.keep_state import SAVE_EVERY_S, STATE_NAME, read_state
 from train.network import Network
 from train.plan import print_plan
 from train.processes import Processes
 from train.rehearsal import plan_run
 from train.resume import has_ended, identity_of, open_or_resume
-from train.run_folder import METRICS_NAME, telling_of_a_full_disk, write_json, write_start
+from train.run_folder import METRICS_NAME, hold_run, telling_of_a_full_disk, write_json, write_start, write_text
 from train.settings import TrainingSettings
 from train.settings_options import add_settings, settings_from
+from train.stopping import Stopped, stoppable
 from train.trainer import train_network
 
 
@@ -55,9 +57,17 @@ def fit(
         UsageError: the data or settings cannot be trained on, or `run` holds another run.
         ClipError: a clip cannot be used.
         UnavailableError: the device is not there.
+        TemporaryError: another process trains into `run`.
         EdgeAsdError: the run folder cannot be written, or the loss is not finite.
     """
     beginning = begin(folder, settings, console)
+    with hold_run(run) if beginning.processes.rank == 0 else nullcontext():
+        return _fit_held(folder, run, beginning, console, resume=resume, save_every_s=save_every_s)
+
+
+def _fit_held(
+    folder: Path, run: Path, beginning: Beginning, console: Console, *, resume: bool, save_every_s: float
+) -> Checkpoint:
     settings = beginning.module.settings
     identity = identity_of(folder, beginning)
     state = open_or_resume(run, identity, beginning.processes, resume=resume)
@@ -94,9 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("data", type=Path, help="data folder: DCASE, MIMII, with a metadata.csv, or prepared")
-    target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--out", type=Path, help="run folder: everything that the run leaves lies there")
-    target.add_argument(
+    parser.add_argument(
+        "--out", type=Path, help="run folder: everything that the run leaves lies there; needed but for --dry-run"
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="print clips, classes, steps, memory and estimated time by a few steps, and write nothing",
@@ -108,27 +119,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_settings(parser)
     options = parser.parse_args(arguments)
+    if options.out is None and not options.dry_run:
+        parser.error("the following arguments are required: --out, or --dry-run")
     is_first = Processes.from_environment().rank == 0
     console = Console(stderr=True, quiet=not is_first)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning.*")  # advice on worker counts, not faults
     try:
-        if options.dry_run:
-            plan = plan_run(options.data, settings_from(options), console)
-            print_plan(plan, Console(quiet=not is_first))
-            return 0
-        checkpoint = fit(options.data, options.out, settings_from(options), console, resume=options.resume)
+        with stoppable():
+            return _run(options, console, arguments if arguments is not None else sys.argv[1:])
+    except Stopped as stopped:
+        console.print(_going_on(options.out), style="yellow", highlight=False, markup=False, soft_wrap=True)
+        return stopped.exit_code
     except EdgeAsdError as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code
-    if not is_first:
+
+
+def _run(options: argparse.Namespace, console: Console, arguments: Sequence[str]) -> int:
+    settings = settings_from(options)
+    if options.dry_run:
+        plan = plan_run(options.data, settings, console)
+        print_plan(plan, Console(quiet=console.quiet))
         return 0
-    command = shlex.join(["python", "-m", "train.fit", *(arguments if arguments is not None else sys.argv[1:])])
-    (options.out / "command.txt").write_text(command + "\n", encoding="utf-8")
+    checkpoint = fit(options.data, options.out, settings, console, resume=options.resume)
+    if console.quiet:
+        return 0
+    write_text(options.out / "command.txt", shlex.join(["python", "-m", "train.fit", *arguments]) + "\n")
     for name, value in checkpoint.metrics.items():
         console.print(f"{name}: {value:.4g}", highlight=False, markup=False)
     print(options.out / CHECKPOINT_NAME)
     return 0
+
+
+def _going_on(run: Path | None) -> str:
+    """What is left of a run that was stopped."""
+    try:
+        state = read_state(run) if run is not None else None
+    except EdgeAsdError as error:
+        return f"stopped; {error}"
+    if state is not None:
+        return f"stopped; the state of step {state.n_steps} is kept: --resume goes on from there"
+    return "stopped before a state was kept" + (": --resume begins anew" if run is not None else "")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import pickle
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from torch import Tensor
 from edge_asd.errors import EdgeAsdError, UsageError
 from train.checkpoint import Checkpoint, load_state, network_for_device, save_checkpoint
 from train.network import HEAD_ACTIVATIONS, TFSTGRAM, Branch, Network, NetworkSpec
+from train.whole_file import UnreadableError, load_plain
 
 # Published checkpoints carry them under TFgramNet.; no forward uses them.
 _UNUSED_TFGRAM_PARTS = (
@@ -182,10 +182,9 @@ def read_pth(path: Path) -> dict[str, Tensor]:
         EdgeAsdError: it is not there, holds more than weights, or no state.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise EdgeAsdError(f"{path}: cannot be read as weights alone: {reason}; expected a file of weights") from error
+        content = load_plain(path)
+    except UnreadableError as error:
+        raise EdgeAsdError(f"{path}: cannot be read as weights alone: {error}; expected a file of weights") from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

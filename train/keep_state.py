@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from edge_asd.errors import UsageError
-from train.whole_file import save_whole
+from train.whole_file import UnreadableError, load_plain, save_whole
 from train.windows import EpochDraws
 
 STATE_NAME = "state.pt"
@@ -126,10 +125,11 @@ def read_state(run: Path) -> State | None:
     if not path.exists():
         return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        return State(path=path, identity=content["run"]["identity"], n_steps=content["global_step"])
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, TypeError) as error:
+        content = load_plain(path)
+        return State(path=path, identity=dict(content["run"]["identity"]), n_steps=int(content["global_step"]))
+    except (UnreadableError, KeyError, IndexError, TypeError, ValueError) as error:
+        why = str(error) if isinstance(error, UnreadableError) else "it does not say of which run"
         raise UsageError(
-            f"{path}: not a readable state of a run: {str(error).splitlines()[0]}; expected what python -m train.fit "
-            "wrote; remove it, and the run begins anew"
+            f"{path}: not a readable state of a run: {why}; expected what python -m train.fit wrote; remove it, and "
+            "the run begins anew"
         ) from error

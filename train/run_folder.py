@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import fcntl
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
-from edge_asd.errors import EdgeAsdError, UsageError
+from edge_asd.errors import EdgeAsdError, TemporaryError, UsageError
 from train.checkpoint import CHECKPOINT_NAME
 from train.data import Recording, Split
 from train.environment import environment, git_state
@@ -37,8 +39,38 @@ class RunSettings(Protocol):
 
 
 _SETTINGS_NAME = "settings.json"
+_CURVES_NAME = "metrics.csv"
 METRICS_NAME = "metrics.json"
 """Written when a run ends."""
+
+
+@contextmanager
+def hold_run(run: Path) -> Iterator[None]:
+    """Keep others from training into the folder of a run, which is made where it is not there.
+
+    Raises:
+        UsageError: it cannot be made.
+        TemporaryError: another process trains into it.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(run, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise _unwritable(run, error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given back however the process ends
+        except BlockingIOError as error:
+            raise TemporaryError(
+                f"{run}: another process trains into it; expected one at a time; wait for it or give another --out"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _unwritable(run: Path, error: OSError) -> UsageError:
+    return UsageError(f"{run}: cannot be written: {error.strerror}; expected a writable folder; give another --out")
 
 
 def open_run(run: Path, *, over_unfinished: bool = False) -> None:
@@ -47,17 +79,22 @@ def open_run(run: Path, *, over_unfinished: bool = False) -> None:
     over_unfinished: a checkpoint of a run that was cut off before it kept its state is no obstacle.
 
     Raises:
-        UsageError: it holds a run already, or cannot be written.
+        UsageError: it holds a run already or something else, or cannot be written.
     """
     if ((run / CHECKPOINT_NAME).exists() or (run / METRICS_NAME).exists()) and not over_unfinished:
         raise UsageError(f"{run}: holds a run already; expected a new or empty folder; give another --out or remove it")
     try:
         run.mkdir(parents=True, exist_ok=True)
-        (run / "metrics.csv").write_text("")  # the logger would fail on it only after the first epoch
+        found = {path.name for path in run.iterdir()}
+        begun = found <= {_CURVES_NAME} or {_CURVES_NAME, _SETTINGS_NAME} <= found  # in the order of their writing
+        if not begun:
+            raise UsageError(
+                f"{run}: holds {', '.join(sorted(found)[:5])}, and no run that was cut off; expected a new or empty "
+                "folder; give another --out"
+            )
+        (run / _CURVES_NAME).write_text("")  # the logger would fail on it only after the first epoch
     except OSError as error:
-        raise UsageError(
-            f"{run}: cannot be written: {error.strerror}; expected a writable folder; give another --out"
-        ) from error
+        raise _unwritable(run, error) from error
 
 
 def write_start(
@@ -115,8 +152,17 @@ def write_json(path: Path, content: Any) -> None:
     Raises:
         EdgeAsdError: it cannot be written.
     """
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of text.
+
+    Raises:
+        EdgeAsdError: it cannot be written.
+    """
     try:
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise EdgeAsdError(
             f"{path}: cannot be written: {error.strerror}; free the disk or give another --out"

@@ -113,8 +113,12 @@ def quiet_trainer(settings: TrainingSettings, processes: Processes) -> dict[str,
 
 
 def _logged_before(path: Path, n_steps: int) -> list[dict[str, str]]:
-    """Rows of the curves up to the state that a run goes on from; those after it come again."""
+    """Rows of the curves up to the state that a run goes on from; those after it come again.
+
+    A last row that was cut while it was written is none.
+    """
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if int(row["step"]) < n_steps]
+        whole = [line for line in file if line.endswith("\n")]
+    return [row for row in csv.DictReader(whole) if int(row["step"]) < n_steps]

@@ -1,9 +1,10 @@
-"""What torch can save in, a file that is either as it was or wholly written out."""
+"""What torch can save in, a file that is either as it was or wholly written out, and back."""
 
 from __future__ import annotations
 
 import io
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,26 @@ def save_whole(path: Path, content: Any) -> None:
         raise EdgeAsdError(
             f"{path}: cannot be written: {error.strerror}{kept}; free the disk or give a folder that is writable"
         ) from error
+
+
+class UnreadableError(Exception):
+    """A file holds nothing that torch reads without executing it; the text says why."""
+
+
+def load_plain(path: Path) -> Any:
+    """Read tensors and plain values; nothing in the file is executed.
+
+    Raises:
+        UnreadableError: it cannot be read, is damaged, of another kind, or holds more than those.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UnreadableError(error.strerror or "it cannot be read") from error
+    except pickle.UnpicklingError as error:
+        raise UnreadableError("it is no file of torch, or holds more than tensors and plain values") from error
+    except Exception as error:  # whatever the bytes make of torch's reader
+        raise UnreadableError("it is damaged, or no file of torch") from error
 
 
 def _sync_folder(folder: Path) -> None:

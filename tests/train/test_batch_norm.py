@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from train.batch_norm import measure_batch_norm
+from train.batch_norm import _batches, measure_batch_norm
 from train.features import LogMel
 from train.network import Network, NetworkSpec
 from train.settings import AugmentSettings
@@ -39,3 +39,11 @@ def test_statistics_are_those_of_the_windows(windows):
     changed = {name.rpartition(".")[2] for name, value in network.state_dict().items() if not value.equal(before[name])}
     assert changed == {"running_mean", "running_var", "num_batches_tracked"}
     assert not network.training
+
+
+@pytest.mark.parametrize(("n_windows", "sizes"), [(2, [2]), (64, [64]), (65, [65]), (66, [64, 2]), (129, [64, 65])])
+def test_no_window_is_measured_alone(n_windows, sizes):
+    """Batch norm has no variance of one; all other batches are as they were."""
+    batches = _batches(n_windows)
+    assert [len(batch) for batch in batches] == sizes
+    assert [number for batch in batches for number in batch] == list(range(n_windows))

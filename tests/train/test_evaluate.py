@@ -398,3 +398,63 @@ def test_real_clips_are_evaluated_by_their_names(tmp_path, shared_data):
     rows = json.loads((tmp_path / "report" / "metrics.json").read_text())["runs"]["run"]
     assert sum(row["kind"] == "id" for row in rows) == 4
     assert "NOT COMPARABLE" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_clips_of_both_domain_folders_are_in_files_of_their_own(tmp_path):
+    """As DCASE 2021 takes them."""
+    files = ["fan/source_test/section_00_source_test_0000.wav", "fan/target_test/section_00_target_test_0000.wav"]
+    run = dataclasses.replace(fake_evaluated("run", files=files).scores, decisions={CLASSES[0]: 0.0})
+    run = dataclasses.replace(run, test=tuple(clip for clip in run.test if clip.class_name == CLASSES[0]))
+    written = write_submission(tmp_path, run)
+    assert {path.name for path in written} == {
+        f"{kind}_fan_section_00_{domain}_test.csv"
+        for kind in ("anomaly_score", "decision_result")
+        for domain in ("source", "target")
+    }
+    for domain in ("source", "target"):
+        names = [name for name, _ in read_rows(tmp_path / f"anomaly_score_fan_section_00_{domain}_test.csv")]
+        assert names == [f"section_00_{domain}_test_0000.wav"]
+    assert evaluate.submission_notes(run) == ()
+
+
+def test_clips_of_the_same_name_stand_with_their_paths(tmp_path):
+    """As those of several signal-to-noise ratios, and it is noted."""
+    files = ["6_dB_fan/fan/id_00/normal/00000000.wav", "0_dB_fan/fan/id_00/normal/00000000.wav"]
+    run = fake_evaluated("run", ("fan/id_00", "fan/id_02"), files=files).scores
+    write_submission(tmp_path, run)
+    assert sorted(name for name, _ in read_rows(tmp_path / "anomaly_score_fan_id_00.csv")) == sorted(files)
+    (note,) = evaluate.submission_notes(run)
+    assert note.endswith("fan/id_00, fan/id_02")
+
+
+def test_runs_that_test_different_classes_are_refused(tmp_path, run, sections, capsys):
+    """Ahead of all scoring; an earlier report stays as it is."""
+    other = write_run(tmp_path / "other", classes=("fan/section_00", "fan/section_09"))
+    out = tmp_path / "report"
+    (out / "submission").mkdir(parents=True)
+    (out / "metrics.json").write_text("{}")
+    assert evaluate.main([str(run), str(other), str(sections), "--out", str(out)]) == 2
+    assert "they differ in fan/section_01" in " ".join(capsys.readouterr().err.split())
+    assert (out / "submission").is_dir()
+
+
+def test_figure_that_one_run_alone_has_is_written_without_a_deviation(tmp_path):
+    """As null, and the earlier report is not lost."""
+    write_clip(tmp_path / "a.wav", 300.0)
+    runs = [fake_evaluated("a", files=["a.wav"]), fake_evaluated("b", CLASSES[:1], files=["a.wav"])]
+    evaluate.write_out(tmp_path / "report", runs, tmp_path, [])
+    spreads = json.loads((tmp_path / "report" / "metrics.json").read_text())["over_runs"]
+    assert spreads[CLASSES[1]]["auc"]["std"] is None
+    assert spreads[CLASSES[0]]["auc"]["std"] is not None
+
+
+def test_folder_is_looked_at_before_anything_is_scored(tmp_path, run, sections, monkeypatch, capsys):
+    """Which takes long; the folder of a run is none of a report, though it has figures."""
+    monkeypatch.delattr(evaluate, "evaluate")
+    (tmp_path / "dear.txt").write_text("")
+    for out in (tmp_path, run):
+        assert evaluate.main([str(run), str(sections), "--out", str(out)]) == 2
+        assert "holds something else" in capsys.readouterr().err
+    (run / "metrics.json").write_text("{}")
+    assert evaluate.main([str(run), str(sections), "--out", str(run)]) == 2
+    (run / "metrics.json").unlink()

@@ -4,6 +4,7 @@ import argparse
 import csv
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from train.network import Network, NetworkSpec
 from train.plan import Plan
 from train.presets import PRESETS
+from train.run_folder import hold_run
 from train.settings import AugmentSettings, TrainingSettings
 from train.settings_options import add_settings, settings_from
 
@@ -287,3 +289,76 @@ def test_absent_checkpoint_is_refused(tmp_path):
     """With what was expected."""
     with pytest.raises(EdgeAsdError, match="no checkpoint there"):
         load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"some text\n", b"RIFF\x24\x00\x00\x00WAVEfmt ", bytes(100)])
+def test_file_of_another_kind_is_no_checkpoint(tmp_path, content):
+    """It is told in words of our own: torch's advise to read it unsafely."""
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(EdgeAsdError, match="not a readable checkpoint") as raised:
+        load_checkpoint(tmp_path)
+    assert "weights_only" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "said"),
+    [
+        ("spec", ["log_mel"], "incomplete or foreign"),
+        ("split", "train", "incomplete or foreign"),
+        ("training", 3, "incomplete or foreign"),
+        ("state", [1.0], "incomplete or foreign"),
+        ("state", {"class_weight": "heavy"}, "class_weight among its weights is no tensor"),
+        ("classes", ["t/a"], "1 class names for a network of 2"),
+        ("classes", [0, 1], "2 class names for a network of 2"),
+    ],
+)
+def test_checkpoint_with_foreign_content_is_refused(tmp_path, entry, value, said):
+    """By its name, before anything is scored."""
+    path = tmp_path / "checkpoint.pt"
+    save_small_checkpoint(path)
+    torch.save(torch.load(path, weights_only=True) | {entry: value}, path)
+    with pytest.raises(EdgeAsdError, match=rf"checkpoint\.pt: .*{said}"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("more", [[], ["--resume"]])
+def test_folder_of_something_else_is_left_as_it_is(tones, capsys, more):
+    """Here the data folder with curves of its own."""
+    (tones / "metrics.csv").write_text("mine")
+    assert run_fit(tones, tones, *more) == 2
+    assert "expected a new or empty folder" in capsys.readouterr().err
+    assert (tones / "metrics.csv").read_text() == "mine"
+
+
+def test_run_folder_is_held_by_one_process(tones, tmp_path, capsys):
+    """The second one may try again later."""
+    run = tmp_path / "run"
+    with hold_run(run):
+        assert run_fit(tones, run) == 75
+    assert "another process trains into it" in " ".join(capsys.readouterr().err.split())
+    assert list(run.iterdir()) == []
+
+
+def test_command_that_cannot_be_written_is_said(tones, tmp_path, monkeypatch, capsys):
+    """The run itself is whole."""
+    run = tmp_path / "run"
+    write = Path.write_text
+
+    def full(path, *arguments, **options):
+        if path.name == "command.txt":
+            raise OSError(28, "No space left on device")
+        return write(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    assert run_fit(tones, run) == 70
+    assert "command.txt: cannot be written: No space left" in " ".join(capsys.readouterr().err.split())
+    assert (run / "metrics.json").exists()
+
+
+def test_dry_run_takes_the_folder_of_the_run_too(tones, tmp_path):
+    """So that one word is added to the command; without either it is said."""
+    assert run_fit(tones, tmp_path / "run", "--dry-run") == 0
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(SystemExit) as ended:
+        fit.main([str(tones)])
+    assert ended.value.code == 2

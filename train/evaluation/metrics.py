@@ -214,10 +214,10 @@ def _row(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """A figure over several runs: mean, standard deviation (of n - 1; NaN for one run) and how many had it."""
+    """A figure over several runs: mean, standard deviation (of n - 1; None for one run) and how many had it."""
 
     mean: float
-    std: float
+    std: float | None
     n_runs: int
 
 
@@ -233,5 +233,5 @@ def over_runs(runs: Sequence[Sequence[Row]]) -> dict[str, dict[FigureName, Sprea
 
 
 def _spread(values: Sequence[float]) -> Spread:
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Spread(mean=float(np.mean(values)), std=std, n_runs=len(values))

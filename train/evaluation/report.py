@@ -111,7 +111,7 @@ def _summary(runs: Sequence[Evaluated]) -> str:
 
 
 def _percent_of(spread: Spread) -> str:
-    return f"{100 * spread.mean:.2f}" + (f" ± {100 * spread.std:.2f}" if spread.n_runs > 1 else "")
+    return f"{100 * spread.mean:.2f}" + (f" ± {100 * spread.std:.2f}" if spread.std is not None else "")
 
 
 def _tables(runs: Sequence[Evaluated]) -> list[_Table]:

@@ -1,0 +1,72 @@
+"""A run that is stopped says so; what a stop or a cut may leave behind is gone on with or refused."""
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from edge_asd.errors import UsageError
+from train import fit
+from train.keep_state import STATE_NAME, State, read_state
+from train.trainer import open_logs
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_stopped_run_says_so_and_ends_with_the_code_of_its_signal(tones, tmp_path, number, code):
+    """Whatever is chained to its success does not go on with half a training."""
+    run = tmp_path / "run"
+    options = ["--preset", "logmel-os-scl", "--epochs", "5000", "--batch-size", "2", "--windows-per-epoch", "2"]
+    command = [sys.executable, "-m", "train.fit", str(tones), "--out", str(run), *options, "--no-compile"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not (run / "checkpoint.pt").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == code
+    assert "stopped before a state was kept: --resume begins anew" in " ".join(said.split())
+    assert "Traceback" not in said
+    assert not (run / "metrics.json").exists()
+
+
+def test_stopped_run_names_the_step_that_it_goes_on_from(tones, tmp_path, monkeypatch, capsys):
+    """The state kept last."""
+    torch.save({"run": {"identity": {}}, "global_step": 5}, tmp_path / STATE_NAME)
+
+    def stop(*_arguments, **_options):
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(fit, "fit", stop)
+    before = signal.getsignal(signal.SIGTERM)
+    assert fit.main([str(tones), "--out", str(tmp_path), "--resume"]) == 143
+    assert "stopped; the state of step 5 is kept: --resume goes on from there" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_row_of_the_curves_that_was_cut_is_left_out(tmp_path):
+    """Anywhere within it."""
+    state = State(path=tmp_path / STATE_NAME, identity={}, n_steps=100)
+    rows = "epoch,step,train_loss\n0,1,0.5\n1,3,0.25\n"
+    for kept in range(rows.index("1,3"), len(rows)):
+        (tmp_path / "metrics.csv").write_text(rows[:kept])
+        open_logs(tmp_path, state)
+        with (tmp_path / "metrics.csv").open(newline="") as file:
+            assert [row["step"] for row in csv.DictReader(file)] == ["1"]
+
+
+def test_foreign_state_is_refused(tmp_path):
+    """By its name."""
+    for content in (b"", b"some text", b"RIFF\x24\x00\x00\x00WAVEfmt "):
+        (tmp_path / STATE_NAME).write_bytes(content)
+        with pytest.raises(UsageError, match=r"state\.pt: not a readable state"):
+            read_state(tmp_path)
+    for plain in ([1], {"run": [], "global_step": 1}, {"run": {"identity": 3}, "global_step": 1}):
+        torch.save(plain, tmp_path / STATE_NAME)
+        with pytest.raises(UsageError, match=r"state\.pt: not a readable state"):
+            read_state(tmp_path)
