@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 import numpy as np
 import soundfile
@@ -124,6 +125,7 @@ def _open_checked(path: Path, *, channel: int | None) -> soundfile.SoundFile:
         ) from error
     try:
         _check_header(path, file, channel)
+        _check_whole(path, file.format)
     except ClipError:
         file.close()
         raise
@@ -141,13 +143,69 @@ def _check_header(path: Path, file: soundfile.SoundFile, channel: int | None) ->
     if channel is None and last > 0:
         raise ClipError(
             f"{path}: it has {file.channels} channels; expected one; choose one from 0 to {last} "
-            "(`--channel` on the command line, `channel` beside `clips` in a config)"
+            "(`--channel` of train.prepare and of the device's commands, `channel` beside `clips` in a config)"
         )
     if channel is not None and not 0 <= channel <= last:
         raise ClipError(
             f"{path}: channel {channel} was asked for, but it has {file.channels}; expected a number from 0 to {last}; "
             "choose another channel"
         )
+
+
+def _check_whole(path: Path, file_format: str) -> None:
+    """Raise where the file ends before its header or its stream does: libsndfile takes that for a shorter clip."""
+    try:
+        with path.open("rb") as file:
+            if file_format in ("WAV", "WAVEX", "RF64"):
+                whole = _wav_is_whole(file, path.stat().st_size)
+            else:
+                whole = file_format != "OGG" or _ogg_is_whole(file, path.stat().st_size)
+    except OSError as error:
+        raise ClipError(f"{path}: it cannot be read ({error.strerror}); check its owner and mode") from error
+    if not whole:
+        raise ClipError(
+            f"{path}: it was cut off: it ends before its sound does; expected the whole file; copy it again"
+        )
+
+
+def _wav_is_whole(file: BinaryIO, n_bytes: int) -> bool:
+    """Whether the data chunk lies within the file.
+
+    Source of the layout: EBU Tech 3306 (RF64), which holds that of RIFF.
+    """
+    order: Literal["little", "big"] = "big" if file.read(12)[:4] == b"RIFX" else "little"
+    n_data_long: int | None = None
+    while len(head := file.read(8)) == 8:
+        size = int.from_bytes(head[4:], order)
+        start = file.tell()
+        if head[:4] == b"ds64":
+            n_data_long = int.from_bytes(file.read(16)[8:], order)
+        if head[:4] == b"data":
+            if size == 0xFFFFFFFF and n_data_long is not None:
+                size = n_data_long
+            return _is_of_a_stream(size) or start + size <= n_bytes
+        file.seek(start + size + size % 2)
+    return True  # no data chunk where it should be: what libsndfile made of it stands
+
+
+def _is_of_a_stream(n_data: int) -> bool:
+    """Whether a recorder wrote this size because it did not know the length: 0, -1, or about 2**31 (SoX, arecord)."""
+    return n_data == 0 or 0x7FFF0000 <= n_data <= 0x80000000 or n_data in (0xFFFFFFFF, 2**64 - 1)
+
+
+def _ogg_is_whole(file: BinaryIO, n_bytes: int) -> bool:
+    """Whether the last page is there and ends its stream.
+
+    Source: RFC 3533, section 6.
+    """
+    ends = False
+    while (head := file.read(27))[:4] == b"OggS":
+        lacing = file.read(head[26]) if len(head) == 27 else b""
+        if len(head) < 27 or len(lacing) < head[26] or file.tell() + sum(lacing) > n_bytes:
+            return False
+        ends = bool(head[5] & 4)
+        file.seek(sum(lacing), 1)
+    return ends
 
 
 def _check_length(path: Path, length_s: float, max_s: float | None) -> None:

@@ -194,3 +194,47 @@ def test_a_folder_without_clips_is_an_error(tmp_path):
         find_clips([tmp_path])
     with pytest.raises(ClipError, match="no such file or folder"):
         find_clips([tmp_path / "none"])
+
+
+@pytest.mark.parametrize(
+    ("name", "file_format", "subtype"),
+    [
+        ("c.wav", "WAV", "PCM_16"),
+        ("c.wav", "WAVEX", "FLOAT"),
+        ("c.wav", "RF64", "PCM_16"),
+        ("c.ogg", "OGG", "VORBIS"),
+        ("c.ogg", "OGG", "OPUS"),
+    ],
+)
+@pytest.mark.parametrize("share", [0.7, 0.99])
+def test_clip_that_was_cut_off_is_refused(tmp_path, name, file_format, subtype, share):
+    """However long what is left is; the whole clip is read."""
+    path = tmp_path / name
+    sound = 0.1 * np.random.default_rng(0).standard_normal(20 * 48_000)
+    soundfile.write(path, sound, 48_000, subtype=subtype, format=file_format)
+    assert len(read_clip(path)) == 20 * SAMPLE_RATE_HZ
+    os.truncate(path, int(share * path.stat().st_size))
+    for read in (read_clip, check_clip):
+        with pytest.raises(ClipError, match="it was cut off"):
+            read(path)
+
+
+def test_ogg_cut_between_two_pages_is_refused(tmp_path):
+    """Its last page is whole, but does not end the stream."""
+    path = tmp_path / "c.ogg"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(20 * SAMPLE_RATE_HZ), SAMPLE_RATE_HZ)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"OggS")])
+    with pytest.raises(ClipError, match="it was cut off"):
+        read_clip(path)
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000, 0x80000000])
+def test_wav_of_a_stream_is_read_to_its_end(tmp_path, size):
+    """Its header holds no length, but what the recorder wrote in its place."""
+    path = write(tmp_path / "c.wav", tone(rate_hz=SAMPLE_RATE_HZ))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = size.to_bytes(4, "little")
+    path.write_bytes(content)
+    assert len(read_clip(path)) == SAMPLE_RATE_HZ
