@@ -204,6 +204,16 @@ def test_what_serves_nothing_is_said(tmp_path):
     )
 
 
+def test_slash_in_the_machine_id_is_refused(tmp_path):
+    """It would become part of the type."""
+    (tmp_path / "metadata.csv").write_text(
+        "file,machine_type,machine_id,label,split,group\na.wav,pump,line1/u1,normal,none,\n"
+    )
+    touch(tmp_path, "a.wav")
+    with pytest.raises(UsageError, match=r"line 2: machine_id is 'line1/u1'; expected no slash"):
+        list_folder(tmp_path)
+
+
 WORDS = st.sampled_from(["fan", "id_03", "normal", "anomaly", "section_01", "target", "train", "abnormal", "x"])
 
 

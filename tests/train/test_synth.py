@@ -221,6 +221,40 @@ def test_noise_clips_of_one_recording_stay_together(noise_folder):
     assert sorted(map(sorted, used.values())) == [["one"], ["two"]]
 
 
+def test_a_table_of_noise_needs_no_more_than_its_files(noise_folder):
+    """As tables of noise with tags have it, which know no machines."""
+    lines = ["file,tag", *(f"{path.relative_to(noise_folder)},hum" for path in noise_folder.rglob("*.wav"))]
+    (noise_folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+    _, name = RecordedBackground(noise_folder).draw(np.random.default_rng(0), 16_000, "train")
+    assert (noise_folder / name).is_file()
+    (noise_folder / "metadata.csv").write_text("name\na.wav\n")
+    with pytest.raises(UsageError, match="column file is missing"):
+        RecordedBackground(noise_folder)
+
+
+def test_a_type_that_is_named_twice_is_refused(tmp_path, capsys):
+    """Its clips would be listed twice."""
+    assert generate(tmp_path / "out", types=("fan", "fan")) == 2
+    assert "--types is fan fan" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("column", "gone"), [("split", "train"), ("label", "anomaly"), ("fault", "none")])
+def test_the_check_refuses_a_folder_without_training_damaged_or_healthy_clips(
+    generated, tmp_path, capsys, column, gone
+):
+    """There is nothing to compare then."""
+    for name in ("fan", "valve"):
+        (tmp_path / name).symlink_to(generated / name)
+    rows = table(generated)
+    with (tmp_path / "metadata.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row for row in rows if row[column] != gone or (row["split"] == "train" and gone == "none"))
+    assert check.main([str(tmp_path)]) == 2
+    assert "expected some of each; generate it again" in capsys.readouterr().err
+
+
 def test_one_noise_clip_is_not_enough(tmp_path):
     """As it would be in training and test."""
     soundfile.write(tmp_path / "one.wav", np.ones(16_000) * 0.1, 16_000)

@@ -48,6 +48,11 @@ def _recording(table: Path, line: int, row: dict[str, str | None]) -> Recording:
     for column in ("file", "machine_type", "machine_id"):
         if not cells[column]:
             raise UsageError(f"{table} line {line}: {column} is empty; {_EXPECTED}")
+    if "/" in cells["machine_id"]:
+        raise UsageError(
+            f"{table} line {line}: machine_id is {cells['machine_id']!r}; expected no slash, which parts type "
+            "and ID in a class; put another sign in its place"
+        )
     for column, kind in (("label", Label), ("split", StatedSplit), ("domain", Domain)):
         value = cells.setdefault(column, "") or "none"
         if value not in get_args(kind):

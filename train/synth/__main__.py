@@ -111,6 +111,8 @@ def _check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if not low <= value <= high:
             raise UsageError(f"--{name} is {value}; expected {low} to {high}")
+    if len(set(options.types)) < len(options.types):
+        raise UsageError(f"--types is {' '.join(options.types)}; expected each type once; name it once")
     if not 0.0 < options.severity <= 2.0:
         raise UsageError(f"--severity is {options.severity}; expected above 0 and up to 2")
     if not math.isfinite(options.snr_db) or abs(options.snr_db) > 60.0:

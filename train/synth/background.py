@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 from edge_asd.capture.clips import check_clip, find_clips, read_clip
 from edge_asd.errors import ClipError, UsageError
-from train.data.table import TABLE_NAME, read_table
+from train.data.table import TABLE_NAME
 from train.synth.flow import rumble
 from train.synth.levels import at_rms, gain_from_db, rms
 from train.synth.machine import Wave
@@ -84,12 +85,28 @@ def _groups(folder: Path) -> dict[str, list[Path]]:
     """Clips by the recording that they are of."""
     groups: dict[str, list[Path]] = defaultdict(list)
     if (folder / TABLE_NAME).is_file():
-        for recording in read_table(folder):
-            groups[recording.group].append(folder / recording.file)
+        for file, group in _rows(folder / TABLE_NAME):
+            groups[group].append(folder / file)
     else:
         for clip in find_clips([folder]):
             groups[clip.relative_to(folder).as_posix()].append(clip)
     return groups
+
+
+def _rows(table: Path) -> list[tuple[str, str]]:
+    """File and group of each clip in a table of noise; without a group the clip is one alone."""
+    expected = "expected the column file, and group (clips of one recording) where known"
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as opened:
+            reader = csv.DictReader(opened)
+            if "file" not in (reader.fieldnames or ()):
+                raise UsageError(f"{table}: column file is missing; {expected}")
+            rows = [((row["file"] or "").strip(), (row.get("group") or "").strip()) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{table}: cannot be read ({error}); expected CSV in UTF-8; {expected}") from error
+    if any(not file for file, _ in rows):
+        raise UsageError(f"{table}: a line's file is empty; {expected}")
+    return [(file, group or file) for file, group in rows]
 
 
 def mix(rng: np.random.Generator, machine: Wave, noise: Wave, machine_rms: float, snr_db: float) -> Wave:

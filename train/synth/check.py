@@ -78,6 +78,12 @@ def check_folder(folder: Path) -> Areas:
     for name, clips in tests.items():
         machine_type = name.rsplit("/", 1)[0]
         clip_faults = np.array([fault for fault, _ in clips])
+        n_damaged = int(np.count_nonzero(clip_faults != "none"))
+        if not memories[name] or n_damaged in (0, len(clips)):
+            raise UsageError(
+                f"{folder}: {name} has {len(memories[name])} training clips, {len(clips) - n_damaged} healthy and "
+                f"{n_damaged} damaged test clips; expected some of each; generate it again"
+            )
         distances = nearest_distances(np.array(memories[name]), np.array([features for _, features in clips]))
         by_id[name] = float(roc_areas(distances, clip_faults != "none")[0][0])
         of_types[machine_type].append(by_id[name])
