@@ -120,6 +120,7 @@ def _health(messages: Messages, outbox: Outbox) -> OutgoingMessage:
         _now(),
         versions={},
         engine="none",
+        engine_trouble=None,
         uptime_s=time.monotonic(),
         clock_max_error_ms=None,
         counters={},

@@ -10,6 +10,7 @@ from edge_asd.bundle.extension import Extension
 from edge_asd.capture.clips import find_clips
 from edge_asd.commands.enroll_site import Site
 from edge_asd.commands.enroll_times import told_time
+from edge_asd.enroll.clips import clip_sha256
 from edge_asd.enroll.drift import drift
 from edge_asd.enroll.learn import Learned
 from edge_asd.enroll.proof import Proof
@@ -62,7 +63,12 @@ def report(site: Site, paths: Sequence[Path] | None, *, channel: int | None) -> 
           f"{told_time(heard.max())}, by the {facts.layer} of {facts.model} on {facts.engine}")  # fmt: skip
     print(f"threshold {calibration.threshold.threshold:.2f}; {calibration.threshold.note}")
     scores, words = _recent(site, live) if paths is None else (_scores_of_clips(site, live, paths, channel), "clips")
-    found = drift(scores, calibration.healthy_quantiles, calibration.threshold.threshold)
+    found = drift(
+        scores,
+        calibration.healthy_quantiles,
+        calibration.threshold.threshold,
+        n_enrolled=len(live.memory),
+    )
     print(f"recent sound ({words}): {found.n} windows, median score {found.recent_median:.2f}, enrolled "
           f"{found.enrolled_median:.2f}")  # fmt: skip
     print(f"above the enrolled median {found.above_median:.0%} (50 % without drift), above its 90th percentile "
@@ -87,12 +93,17 @@ def _scores_of_clips(site: Site, live: Extension, paths: Sequence[Path], channel
     learner = site.clip_learner(channel=channel)
     scorer = KnnScorer(live.memory, live.facts.calibration.fit)
     scores: list[float] = []
+    learned = {clip.sha256 for clip in live.facts.clips}  # at distance 0 from themselves
     for clip in find_clips(paths):
+        if clip_sha256(clip) in learned:
+            print(f"{clip}: passed over: it is one of those enrolled")
+            continue
         kept = learner.learn(clip, first_group=0).kept
         scores += [float(scorer.score_vectors(each.vector[None])[0]) for each in kept]
     if not scores:
         raise ClipError(
-            "no window of the clips is fit to be compared; expected sound of the machine; see enroll --clips"
+            "no window of the clips is fit to be compared; expected other sound of the machine than was enrolled; see "
+            "enroll --clips"
         )
     return scores
 

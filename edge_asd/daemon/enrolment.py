@@ -17,6 +17,7 @@ from edge_asd.daemon.enrolment_folder import EnrolmentFolder
 from edge_asd.daemon.enrolment_notes import MAX_RECENT, Collecting, Recent, Request
 from edge_asd.daemon.models import Model, vector_size
 from edge_asd.enroll.collector import NOT_FINITE, SPEECH, Collector, memory_with, minute_of, summed
+from edge_asd.enroll.level import TOO_QUIET, is_too_quiet
 from edge_asd.enroll.speech import has_speech
 from edge_asd.errors import EdgeAsdError
 from edge_asd.score import KnnScorer, layer_vectors
@@ -142,6 +143,8 @@ class Enrolment:
             self._collector.refuse(fault.kind)
         elif vector is None or not np.isfinite(score):  # no engine took it: the vector is that of the window before
             self._collector.refuse(NOT_FINITE)
+        elif is_too_quiet(window.wave):
+            self._collector.refuse(TOO_QUIET)
         elif self._refuse_speech and has_speech(window.wave, self._spec):
             self._collector.refuse(SPEECH)
         else:

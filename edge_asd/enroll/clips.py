@@ -13,6 +13,7 @@ import numpy as np
 from edge_asd.bundle import Encoder
 from edge_asd.capture.clips import stream_clip
 from edge_asd.enroll.collector import GROUP_S, SPEECH, Collector, Kept
+from edge_asd.enroll.level import TOO_QUIET, is_too_quiet
 from edge_asd.enroll.speech import has_speech
 from edge_asd.errors import ClipError
 from edge_asd.pipeline import Pipeline
@@ -102,6 +103,8 @@ class ClipLearner:
             scored = ear.score(window)
             if fault is not None or scored.fault is not None or vectors.latest is None:
                 collector.refuse(fault.kind if fault else "not_finite")
+            elif is_too_quiet(window.wave):
+                collector.refuse(TOO_QUIET)
             elif self._refuse_speech and has_speech(window.wave, spec):
                 collector.refuse(SPEECH)
             else:

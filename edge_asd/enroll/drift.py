@@ -34,9 +34,7 @@ class Drift:
     verdict: str
 
 
-def drift(
-    recent: Sequence[float], healthy_quantiles: Sequence[float], threshold: float, *, n_enrolled: int | None = None
-) -> Drift:
+def drift(recent: Sequence[float], healthy_quantiles: Sequence[float], threshold: float, *, n_enrolled: int) -> Drift:
     """Compare.
 
     Shares are compared rather than tested: windows of one hour are not independent, and a test that takes them for it
@@ -47,7 +45,7 @@ def drift(
         recent: scores of recent windows.
         healthy_quantiles: 0th to 100th percentile of the enrolled scores.
         threshold: of the machine.
-        n_enrolled: windows that the enrolled percentiles are of; None for many.
+        n_enrolled: windows that the enrolled percentiles are of.
 
     Raises:
         ValueError: recent is empty.
@@ -86,14 +84,12 @@ def drift(
     )
 
 
-def _may_be_chance(n_above: int, n_recent: int, n_enrolled: int | None) -> bool:
+def _may_be_chance(n_above: int, n_recent: int, n_enrolled: int) -> bool:
     """Whether so many of as many windows may lie above the highest tenth of those enrolled, if nothing changed.
 
     The share of all sound above the k-th highest of n windows has a Beta(k, n - k + 1) distribution, whatever theirs.
     """
     from scipy import stats  # noqa: PLC0415 - takes a second and 50 MB, which the daemon must not pay
 
-    if n_enrolled is None:
-        return False
     k = math.ceil(_HIGH_SHARE * (n_enrolled - 1)) + 1  # the 90th percentile is no lower than the k-th highest
     return bool(stats.betabinom.sf(n_above - 1, n_recent, k, n_enrolled - k + 1) > _CHANCE)

@@ -27,6 +27,8 @@ SILENCE = SensorFault(kind="silence", reason="silence")
 class Press:
     """A machine whose windows have random vectors, a minute apart each, and the enrolment that hears them."""
 
+    wave = 0.01 * np.random.default_rng(1).standard_normal(4_000).astype(np.float32)
+
     def __init__(self, state_dir):
         self.folder = EnrolmentFolder(state_dir, "press", ENCODER)
         self.now_s = 0.0
@@ -57,7 +59,7 @@ class Press:
     def window(self):
         """The one that ends now."""
         return Window(
-            wave=np.zeros(4_000, np.float32),
+            wave=self.wave,
             end_monotonic_s=self.now_s,
             end_utc_s=START_UTC_S + self.now_s,
             fresh_samples=4_000,
@@ -317,6 +319,18 @@ def test_clock_that_nothing_set_ends_no_enrolment(press) -> None:
     found = press.folder.collected()
     assert len(found.memory) == 20
     assert found.memory.begin_utc_s.min() == 0.0
+
+
+def test_near_silence_is_not_learned(press) -> None:
+    """What the ear lets pass may still be no machine: noise at -88 dBFS."""
+    press.folder.ask(5.0)
+    press.wave = 0.004 * Press.wave
+    press.hear(5)
+    press.wave = Press.wave
+    press.hear(60)
+    collected = press.folder.collected()
+    assert len(collected.memory) == 20
+    assert collected.facts.refused_s == {"too_quiet": pytest.approx(1.25)}
 
 
 def test_window_that_no_engine_took_is_not_learned(press) -> None:
