@@ -59,6 +59,45 @@ def test_order_of_the_table_and_other_classes_do_not_change_a_split():
     assert split.train == tuple(file for file in larger.train if not file.startswith("c"))
 
 
+@given(
+    seed=st.integers(0, 1_000),
+    groups=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 15)), min_size=30, max_size=80),
+    limit=st.sampled_from([None, 5]),
+)
+@settings(max_examples=150, deadline=None)
+def test_group_of_several_classes_lies_on_one_side(seed, groups, limit):
+    """Recordings of one take of several machines; every class has something on each side, or it is refused."""
+    recordings = [
+        recording(f"{machine}{i}", machine=machine, group=f"take{group}") for i, (machine, group) in enumerate(groups)
+    ]
+    try:
+        classes, split = split_recordings(recordings, seed=seed, limit=limit, **SHARES)
+    except UsageError as error:
+        assert "healthy recordings to train on" in str(error)  # noqa: PT017 - the other outcome is asserted below
+        return
+    group_of = {r.file: r.group for r in recordings}
+    sides = [split.train, split.validation, split.held_out]
+    for index, side in enumerate(sides):
+        assert {f"t/{file[0]}" for file in side} == set(classes)
+        for other in sides[index + 1 :]:
+            assert not {group_of[file] for file in side} & {group_of[file] for file in other}
+
+
+def test_takes_of_all_machines_together_are_split_alike():
+    """And a class whose every group another class has decided on, on too few sides, is refused."""
+    recordings = [
+        recording(f"{machine}{take}", machine=machine, group=f"t{take}") for machine in "ab" for take in range(9)
+    ]
+    _, split = split_recordings(recordings, seed=0, **SHARES)
+    for side in (split.train, split.validation, split.held_out):
+        assert {file[1:] for file in side if file[0] == "a"} == {file[1:] for file in side if file[0] == "b"} != set()
+    recordings = [recording(f"a{i}", machine="a", group=f"t{i}") for i in range(4)]
+    recordings += [recording("b0", machine="b", group="t0"), recording("b1", machine="b", group="t1")]
+    recordings += [recording("b2", machine="b", group="t2"), recording("c0", machine="c", group="t0")]
+    with pytest.raises(UsageError, match="groups of healthy recordings"):
+        split_recordings(recordings, seed=0, **SHARES)
+
+
 def test_seeds_differ():
     """Another seed holds out other recordings, at least once in ten."""
     held_out = {split_recordings(two_machines(), seed=seed, **SHARES)[1].held_out for seed in range(10)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,12 +36,13 @@ def split_recordings(
     held_out_share: float,
     limit: int | None = None,
 ) -> tuple[tuple[str, ...], Split]:
-    """Split by group, the same for the same seed, class by class and independent of the other classes.
+    """Split by group, the same for the same seed; classes that share no group are split independently of each other.
 
     Healthy recordings that the data gives to the test, or whose group holds an anomaly, are held out; those that it
     gives to validation validate. Of a class without stated splits, `held_out_share` of its groups is held out, at least
     one; of one without stated validation, `validation_share` of the rest validates, at least one group. Recordings
-    without a label are left out, and so are classes without healthy recordings to train on.
+    without a label are left out, and so are classes without healthy recordings to train on. A group of several classes
+    lies on one side in all of them; the class with the fewest groups decides, as it has the least choice.
 
     Args:
         recordings: as `load_recordings` gives them.
@@ -74,16 +75,19 @@ def split_recordings(
             "more: the network learns by telling machines apart; add recordings of another machine"
         )
     sides: dict[str, list[str]] = {"train": [], "validation": [], "held_out": []}
-    for class_name, members in sorted(normal.items()):
+    placed: dict[str, str] = {}
+    for class_name, members in sorted(normal.items(), key=lambda item: (len({one.group for one in item[1]}), item[0])):
         side_of = _side_of_group(
             class_name,
             members,
             anomaly_groups,
+            placed,
             rng=np.random.default_rng([seed, zlib.crc32(class_name.encode())]),
             validation_share=validation_share,
             held_out_share=held_out_share,
             limit=limit,
         )
+        placed |= side_of
         for recording in members:
             if recording.group in side_of:
                 sides[side_of[recording.group]].append(recording.file)
@@ -132,6 +136,7 @@ def _side_of_group(
     class_name: str,
     members: Sequence[Recording],
     anomaly_groups: set[str],
+    placed: Mapping[str, str],
     *,
     rng: np.random.Generator,
     validation_share: float,
@@ -142,19 +147,31 @@ def _side_of_group(
     held_out = sorted(group for group, split in stated.items() if split == "test" or group in anomaly_groups)
     validation = sorted(group for group, split in stated.items() if split == "validation" and group not in held_out)
     free = sorted(set(stated) - set(held_out) - set(validation))
+    given = {
+        side: [group for group in free if placed.get(group) == side] for side in ("held_out", "validation", "train")
+    }
+    n_given = sum(map(len, given.values()))
+    free = [group for group in free if group not in placed]
     rng.shuffle(free)
-    free = free[:limit]
+    free = free[: None if limit is None else max(0, limit - n_given)]
+    n_groups = n_given + len(free)
     # What the data gives to training is never taken for the test.
-    n_held_out = 0 if held_out or "train" in stated.values() else max(1, round(held_out_share * len(free)))
-    n_validation = 0 if validation else max(1, round(validation_share * len(free)))
-    if len(free) - n_held_out - n_validation < 1:
+    n_held_out = 0 if held_out or "train" in stated.values() else max(1, round(held_out_share * n_groups))
+    n_validation = 0 if validation else max(1, round(validation_share * n_groups))
+    still_held_out = max(0, n_held_out - len(given["held_out"]))
+    still_validation = max(0, n_validation - len(given["validation"]))
+    if len(free) + len(given["train"]) - still_held_out - still_validation < 1 or len(free) < (
+        still_held_out + still_validation
+    ):
+        shared = f"; {n_given} of them are shared with other classes and lie where those have them" if n_given else ""
         raise UsageError(
-            f"class {class_name} has {len(free)} groups of healthy recordings to train on; expected at least "
-            f"{n_held_out + n_validation + 1} ({n_held_out} held out, {n_validation} for validation); record more"
+            f"class {class_name} has {n_groups} groups of healthy recordings to train on{shared}; expected at least "
+            f"{n_held_out + n_validation + 1} ({n_held_out} held out, {n_validation} for validation)"
+            f"{', more of them its own' if n_given else ''}; record more"
         )
-    held_out += free[:n_held_out]
-    validation += free[n_held_out : n_held_out + n_validation]
-    train = free[n_held_out + n_validation :]
+    held_out += given["held_out"] + free[:still_held_out]
+    validation += given["validation"] + free[still_held_out : still_held_out + still_validation]
+    train = given["train"] + free[still_held_out + still_validation :]
     return {
         group: side
         for side, groups in (("held_out", held_out), ("validation", validation), ("train", train))
