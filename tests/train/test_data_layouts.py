@@ -69,6 +69,11 @@ def test_name_that_only_resembles_one_is_not_taken(tmp_path, name):
             "AutoTrash/train/section_00_target_train_normal_0001_noAttribute.wav",
             ("AutoTrash/section_00", "normal", "train", "target", "noAttribute"),
         ),
+        (
+            "ToyCar/train/section_00_source_train_normal_0000_.wav",
+            ("ToyCar/section_00", "normal", "train", "source", ""),
+        ),
+        ("fan/test/section_03_test_0000.wav", ("fan/section_03", "none", "test", "none", "")),
         ("bandsaw/test/section_00_0005.wav", ("bandsaw/section_00", "none", "test", "none", "")),
         ("fan/source_test/section_03_source_test_0007.wav", ("fan/section_03", "none", "test", "source", "")),
     ],
@@ -79,6 +84,25 @@ def test_dcase_2021_to_2025_names(tmp_path, path, expected):
     recording = only(tmp_path)
     found = (recording.class_name, recording.label, recording.stated_split, recording.domain, recording.attributes)
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("fan/test/section_00_source_train_normal_0000_a.wav", "its folder says test and its name train"),
+        ("fan/train/section_00_source_test_normal_0000_a.wav", "its folder says train and its name test"),
+        ("fan/train/section_03_test_0000.wav", "its folder says train and its name test"),
+    ],
+)
+def test_clip_whose_folder_and_name_contradict_is_left_out_and_told(tmp_path, path, why):
+    """It may have been trained on."""
+    touch(
+        tmp_path, path, *(f"fan/train/section_0{i}_source_train_normal_{n:04}_a.wav" for i in (0, 1) for n in range(3))
+    )
+    listing = list_folder(tmp_path)
+    assert listing.ignored == (path,)
+    classes, _ = split_recordings(listing.labelled, seed=0, validation_share=0.1, held_out_share=0.1)
+    assert f"{path} is left out: {why}; move or rename it" in left_out(listing, classes)
 
 
 def test_mimii_folders(tmp_path):

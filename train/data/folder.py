@@ -90,7 +90,10 @@ def _from_names(folder: Path) -> Listing:
         if name != str(relative):
             why_ignored[name] = "its name is not UTF-8; rename it"
         else:
-            recording = recording_from_path(relative, data_name, labelled)
+            try:
+                recording = recording_from_path(relative, data_name, labelled)
+            except ValueError as error:
+                why_ignored[name] = str(error)
         if recording is None:
             ignored.append(name)
         else:

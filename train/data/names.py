@@ -13,9 +13,9 @@ from train.data.recording import Domain, Label, Recording, StatedSplit
 _DCASE_2020 = re.compile(r"(?:(?P<label>normal|anomaly)_)?(?P<id>id_\d+)_\d+")
 _DCASE_2021 = re.compile(
     r"(?P<id>section_\d+)_(?P<domain>source|target)_(?P<split>train|test)"
-    r"(?:_(?P<label>normal|anomaly))?_\d+(?:_(?P<attributes>.+))?"
+    r"(?:_(?P<label>normal|anomaly))?_\d+(?:_(?P<attributes>.*))?"  # where there are none, 2022 ends in an underscore
 )
-_DCASE_2022_UNLABELLED = re.compile(r"(?P<id>section_\d+)_\d+(?:_(?P<attributes>.+))?")
+_DCASE_2022_UNLABELLED = re.compile(r"(?P<id>section_\d+)(?:_(?P<split>test))?_\d+(?:_(?P<attributes>.*))?")
 _MIMII_ID = re.compile(r"id_\d+")
 _MIMII_LABELS: Mapping[str, Label] = {"normal": "normal", "abnormal": "anomaly"}
 _SPLIT_FOLDERS: Mapping[str, StatedSplit] = {
@@ -37,6 +37,9 @@ def recording_from_path(path: PurePosixPath, data_name: str, labelled: LabelledN
         path: below the data folder.
         data_name: name of the data folder, which is the machine type where the path holds none.
         labelled: names of evaluation clips with their labels, as `read_labels` gives them.
+
+    Raises:
+        ValueError: the folder says training and the name test, or the other way round.
     """
     folders = (data_name, *path.parts[:-1])
     if folders[-1] in _SPLIT_FOLDERS and len(folders) >= 2:
@@ -60,6 +63,8 @@ def _dcase(path: PurePosixPath, machine_type: str, split: StatedSplit, labelled:
         if match is None:
             continue
         fields = match.groupdict()
+        if fields.get("split") not in (None, split):
+            raise ValueError(f"its folder says {split} and its name {fields['split']}; move or rename it")
         return Recording(
             file=str(path),
             class_name=f"{machine_type}/{fields['id']}",

@@ -113,6 +113,7 @@ def left_out(listing: Listing, classes: Sequence[str]) -> tuple[str, ...]:
         lines.append(f"{n_unlabelled} clips without a label are left out")
     if listing.ignored:
         lines.append(f"{len(listing.ignored)} clips in no known layout are left out, as {listing.ignored[0]}")
+    lines.extend(f"{file} is left out: {why}" for file, why in sorted(listing.why_ignored.items())[:5])
     return tuple(lines)
 
 
