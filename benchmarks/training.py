@@ -19,10 +19,12 @@ from typing import Any
 
 import numpy as np
 import soundfile
+import torch
 from rich.progress import track
 
 from benchmarks.report import print_table, write_report
 from benchmarks.turns import contestant
+from edge_asd.errors import UnavailableError
 from train.prepare import prepare
 
 PLAIN, PRODUCT = "plain", "product"
@@ -41,8 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="small batches, few of them: a try, no figure")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where both train")
-    parser.add_argument("--json", type=Path, help="where to write the results (default: benchmarks/results)")
+    parser.add_argument(
+        "--json", type=Path, help="where to write the results (default: benchmarks/results; with --quick nowhere)"
+    )
     options = parser.parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("error: --device is cuda and torch finds no CUDA device; expected one; use --device cpu", file=sys.stderr)
+        return UnavailableError.exit_code
     batch_size, rounds, n_steps = (4, 2, 2) if options.quick else (64, 3, 2)
     if options.device == "cuda":
         rounds, n_steps = (2, 5) if options.quick else (10, 50)
@@ -72,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "extrapolated_hours": {"clips": RECIPE_CLIPS, "epochs": RECIPE_EPOCHS, **hours},
     }
     name = "training-gpu" if options.device == "cuda" else "training"
+    if options.json is None and options.quick:
+        return 0  # a try is no figure to replace one by
     write_report(name, contestants, ratios, path=options.json, details=details)
     return 0
 
@@ -138,8 +147,6 @@ def _write_clips(folder: Path) -> None:
 
 
 def _device_name(device: str) -> str:
-    import torch  # the contestants alone need it otherwise
-
     return torch.cuda.get_device_name() if device == "cuda" else "cpu"
 
 

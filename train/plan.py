@@ -22,12 +22,14 @@ REHEARSED_STEPS = 4
 class Plan:
     """What a run would do.
 
-    clips: by class, how many train, validate, are held out, are damaged. step_s: of a rehearsed step after the first.
+    clips: by class, how many train, validate, are held out, are damaged. epochs: of both stages, contrastive_epochs of
+    them in the first. step_s: of a rehearsed step after the first.
     peak_memory_bytes: of the process in the rehearsed steps, or of the GPU.
     """
 
     clips: Mapping[str, tuple[int, int, int, int]]
     n_parameters: int
+    contrastive_epochs: int
     epochs: int
     steps_per_epoch: int
     batch_size: int
@@ -84,10 +86,14 @@ def print_plan(plan: Plan, console: Console) -> None:
     for name, counts in (*plan.clips.items(), ("all", sums)):
         table.add_row(name, *map(str, counts))
     console.print(table)
+    first = f", the first {plan.contrastive_epochs} by SupCon alone" if plan.contrastive_epochs else ""
     lines = (
         ("classes", f"{len(plan.clips)}"),
         ("parameters", f"{plan.n_parameters:,}"),
-        ("steps", f"{plan.epochs} epochs of {plan.steps_per_epoch} steps of {plan.batch_size} windows: {plan.n_steps}"),
+        (
+            "steps",
+            f"{plan.epochs} epochs of {plan.steps_per_epoch} steps of {plan.batch_size} windows: {plan.n_steps}{first}",
+        ),
         ("memory", f"{plan.peak_memory_bytes / 1e9:.2f} GB at its peak"),
         ("time", f"{timedelta(seconds=round(plan.training_s))} at {plan.step_s:.2f} s a step"),
         ("not in it", "validation, and the scores at the end"),

@@ -55,6 +55,7 @@ def plan_run(folder: Path, settings: TrainingSettings, console: Console) -> Plan
             for name in beginning.classes
         },
         n_parameters=sum(parameter.numel() for parameter in beginning.module.parameters()),
+        contrastive_epochs=settings.contrastive_epochs,
         epochs=settings.all_epochs,
         steps_per_epoch=len(beginning.training),
         batch_size=settings.batch_size,

@@ -34,6 +34,8 @@ class AugmentSettings:
     """This share of the windows is altered as a fault might, and learnt as a class of its own beside each class."""
 
     def __post_init__(self) -> None:
+        if self.noise_snr_db is not None and not -40.0 <= self.noise_snr_db <= 100.0:
+            raise UsageError(f"--noise-snr-db is {self.noise_snr_db}; expected -40 to 100")
         if self.join_pieces < 1:
             raise UsageError(f"--join-pieces is {self.join_pieces}; expected 1 or more")
         if not 0.0 <= self.speed_share <= 0.5:
@@ -44,6 +46,8 @@ class AugmentSettings:
             raise UsageError(f"--altered-share is {self.altered_share}; expected 0 or more and below 1")
 
 
+_LONG_RUN_STEPS = 50_000
+"""From which on the paper's EMA decay is used."""
 MARGIN_ONLY = (
     *("branches", "head_reduction", "head_activation", "margin", "scale", "loss", "contrastive_epochs"),
     *("contrastive_learning_rate", "mixup_alpha", "supcon_temperature", "batch_norm"),
@@ -67,6 +71,7 @@ class TrainingSettings:
     head_reduction: int | None = 64
     """Width of the feature perturbation head (R); None: no head."""
     head_activation: HeadActivation = "relu"
+    """In the head."""
     margin: float = 0.4
     """Of ArcFace, in radians; also of the score."""
     scale: float = 30.0
@@ -82,15 +87,20 @@ class TrainingSettings:
     windows_per_epoch: int | None = None
     """None: as many as the training recordings hold; rounded up to whole batches."""
     batch_size: int = 64
+    """Windows a step, of all processes together."""
     learning_rate: float = 1e-4
+    """With `loss`, at its first epoch."""
     final_learning_rate: float = 1e-5
+    """At the end of the cosine."""
     weight_decay: float = 0.01
     """Of AdamW, which is Adam at 0."""
     mixup_alpha: float | None = 0.5
     """Both parameters of the Beta distribution that the mixing factor of a batch is drawn from; None mixes nothing."""
     supcon_temperature: float = 0.02
+    """Of SupCon, in both stages."""
     ema_decay: float | None = None
-    """None: 1 - 10 / steps, at most the paper's 0.9999, which only a run of 100,000 steps or more can use; 0: off."""
+    """None: the paper's 0.9999 from 50,000 steps on (its recipe has some 89,000); in a shorter run 1 - 10 / steps, as
+    the average would lag behind; 0: off."""
     ema_extra_decay: float = 0.0
     """Share that every averaged weight loses a step; 2e-6 in the public code, which its paper does not mention."""
     batch_norm: BatchNorm = "averaged"
@@ -104,13 +114,17 @@ class TrainingSettings:
     grows sure of itself can lose on clips of recordings that it has not heard while it still learns to tell them apart:
     of a short training through loud noise the lowest loss may be that of the first epoch."""
     validation_share: float = 0.05
+    """Of each class's groups, at least one; the paper's."""
     held_out_share: float = 0.1
+    """Of each class's groups, at least one, where the data states no test. Source: none; our own choice."""
     start_from: str | None = None
     """Checkpoint file or run folder whose weights the run starts from; None: random weights by the seed."""
     limit: int | None = None
     """At most this many healthy recordings of a class, for a quick try."""
     seed: int = 0
+    """Of the split, the first weights and all chance in training."""
     device: Device = "cpu"
+    """Where it trains."""
     precision: Precision | None = None
     """None: bf16-mixed for a network with margin on a device that multiplies in it, else 32-true. Losses, log-mel and
     batch statistics are in float32 either way."""
@@ -149,12 +163,16 @@ class TrainingSettings:
                 raise UsageError(f"{option} is {getattr(self, name)}; expected above 0 and below 0.5")
         if not 0.0 <= self.margin < math.pi:
             raise UsageError(f"--margin is {self.margin}; expected 0 or more and below pi")
-        if self.final_learning_rate < 0.0:
-            raise UsageError(f"--final-learning-rate is {self.final_learning_rate}; expected 0 or more")
+        for name in ("final_learning_rate", "weight_decay"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0.0):
+                raise UsageError(f"--{name.replace('_', '-')} is {value}; expected 0 or more, and finite")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"--seed is {self.seed}; expected 0 to {2**32 - 1}")
         for name in ("learning_rate", "contrastive_learning_rate", "mixup_alpha", "supcon_temperature", "scale"):
             value = getattr(self, name)
-            if value is not None and not value > 0.0:
-                raise UsageError(f"--{name.replace('_', '-')} is {value}; expected above 0")
+            if value is not None and not (math.isfinite(value) and value > 0.0):
+                raise UsageError(f"--{name.replace('_', '-')} is {value}; expected above 0, and finite")
 
     def _check_averaging(self) -> None:
         if self.ema_decay is not None and not 0.0 <= self.ema_decay < 1.0:
@@ -197,7 +215,9 @@ class TrainingSettings:
 
     def ema_decay_for(self, n_steps: int) -> float:
         """The EMA decay of a run of so many steps."""
-        return self.ema_decay if self.ema_decay is not None else min(0.9999, max(0.0, 1.0 - 10.0 / n_steps))
+        if self.ema_decay is not None:
+            return self.ema_decay
+        return 0.9999 if n_steps >= _LONG_RUN_STEPS else max(0.0, 1.0 - 10.0 / n_steps)
 
     def as_plain(self) -> dict[str, Any]:
         """Every setting by its name, for files."""

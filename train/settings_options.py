@@ -30,7 +30,7 @@ _RUN_HELP = {
     "weight_decay": "of AdamW",
     "mixup_alpha": "both parameters of the Beta distribution of the mixing factor; none mixes nothing",
     "supcon_temperature": "of the contrastive loss",
-    "ema_decay": "of the averaged weights; auto is 1 - 10 / steps, at most 0.9999 (the paper's); 0 averages nothing",
+    "ema_decay": "of the averaged weights; auto is 0.9999 from 50,000 steps on, else 1 - 10 / steps; 0 averages none",
     "ema_extra_decay": "share that averaged weights lose a step; 2e-6 in the public code of OS-SCL",
     "validation_share": "of each class's groups, at least one",
     "held_out_share": "of each class's groups, at least one, where the data states no test",
@@ -162,5 +162,8 @@ def settings_from(options: argparse.Namespace) -> TrainingSettings:
         raise UsageError(
             f"--{useless[0].replace('_', '-')} is given, of which preset {options.preset} has no use; leave it out"
         )
+    # A quick try is one of the first stage too.
+    if base.contrastive_epochs and "contrastive_epochs" not in given and given.get("epochs", base.epochs) < base.epochs:
+        given = given | {"contrastive_epochs": min(base.contrastive_epochs, given["epochs"])}
     changes = {name: value for name, value in given.items() if name in names}
     return dataclasses.replace(base, augment=augment, **changes)

@@ -29,3 +29,21 @@ def test_quick_run_measures_both(tmp_path):
     assert report["ratios"]["product over plain"] == pytest.approx(rates["product"] / rates["plain"])
     assert all(figures["steps"] == 4 for figures in report["contestants"].values())
     assert report["extrapolated_hours"]["product"] == pytest.approx(training.recipe_hours(rates["product"]))
+
+
+def test_quick_run_replaces_no_figures(monkeypatch):
+    """Without --json nothing is written."""
+    figures = {"windows_per_s": 1.0, "step_p50_s": 1.0, "step_max_s": 1.0, "steps": 1.0, "first_two_steps_s": 1.0}
+    monkeypatch.setattr(
+        training, "measure", lambda *_, **__: ({training.PLAIN: figures, training.PRODUCT: figures}, {})
+    )
+    monkeypatch.delattr(training, "write_report")
+    assert training.main(["--quick"]) == 0
+
+
+def test_absent_gpu_is_told_before_any_clip_is_made(monkeypatch, capsys):
+    """With what to do."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.delattr(training, "_write_clips")
+    assert training.main(["--quick", "--device", "cuda"]) == 69
+    assert "use --device cpu" in capsys.readouterr().err

@@ -86,7 +86,14 @@ def test_quick_try_scores_no_more_clips_than_its_limit(tones, tmp_path, write_me
 def test_estimated_time_is_that_of_all_steps():
     """Of the rehearsed ones, the first is not counted."""
     plan = Plan(
-        clips={}, n_parameters=1, epochs=3, steps_per_epoch=5, batch_size=2, step_s=0.5, peak_memory_bytes=10**9
+        contrastive_epochs=0,
+        clips={},
+        n_parameters=1,
+        epochs=3,
+        steps_per_epoch=5,
+        batch_size=2,
+        step_s=0.5,
+        peak_memory_bytes=10**9,
     )
     assert (plan.n_steps, plan.training_s) == (15, 7.5)
 
@@ -186,10 +193,41 @@ def test_impossible_setting_is_refused(tones, tmp_path, capsys, option, value):
     assert f"{option} is {value}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("--weight-decay", value) for value in ("-1.0", "nan", "inf")),
+        *(("--seed", value) for value in ("-1", "99999999999")),
+        *((f"--{name}", "inf") for name in ("learning-rate", "mixup-alpha", "scale", "supcon-temperature")),
+        *((f"--{name}", "nan") for name in ("final-learning-rate", "noise-snr-db", "margin", "gain-db")),
+    ],
+)
+def test_number_that_no_training_bears_is_refused(tones, tmp_path, capsys, option, value):
+    """Before anything is read."""
+    assert run_fit(tones, tmp_path / "run", f"{option}={value}") == 2
+    assert f"{option} is {value}" in capsys.readouterr().err
+
+
+def test_a_quick_try_is_one_of_both_stages():
+    """Fewer epochs than the preset's bound the first stage too, unless it is given."""
+    parser = argparse.ArgumentParser()
+    add_settings(parser)
+
+    def epochs(*options):
+        settings = settings_from(parser.parse_args(["--preset", "clp-scf", *options]))
+        return settings.contrastive_epochs, settings.epochs
+
+    assert epochs() == (100, 300)
+    assert epochs("--epochs", "1") == (1, 1)
+    assert epochs("--epochs", "200") == (100, 200)
+    assert epochs("--epochs", "1", "--contrastive-epochs", "5") == (5, 1)
+
+
 def test_ema_decay_follows_the_number_of_steps():
     """Up to the paper's, which a stated decay overrules."""
     assert TrainingSettings().ema_decay_for(200) == pytest.approx(0.95)
-    assert TrainingSettings().ema_decay_for(10**7) == 0.9999
+    assert TrainingSettings().ema_decay_for(49_999) == pytest.approx(0.9998)
+    assert TrainingSettings().ema_decay_for(50_000) == TrainingSettings().ema_decay_for(10**7) == 0.9999
     assert TrainingSettings().ema_decay_for(2) == 0.0
     assert TrainingSettings(ema_decay=0.5).ema_decay_for(200) == 0.5
 
