@@ -61,10 +61,17 @@ def download(
         stall_s: how long a server may send nothing.
 
     Raises:
+        UsageError: api is no address of the web, or `out` cannot be written.
         UnavailableError: the server is not there, or goes away again and again.
         EdgeAsdError: an archive is damaged at its source, or the disk is too small or not writable.
     """
-    files = [file for record in DATASETS[dataset] for file in list_record(api, record, sleep=sleep, timeout_s=stall_s)]
+    if not api.startswith(("https://", "http://")):
+        raise UsageError(f"--api is {api}; expected an address that begins with https:// or http://")
+    files = [
+        file
+        for record in DATASETS[dataset]
+        for file in list_record(api, record, say=told.say, sleep=sleep, timeout_s=stall_s)
+    ]
     marks = out / _MARKS
     try:
         marks.mkdir(parents=True, exist_ok=True)

@@ -33,8 +33,10 @@ class RemoteFile:
     md5: str
 
 
-def list_record(api: str, record: str, *, sleep: Callable[[float], None], timeout_s: float) -> tuple[RemoteFile, ...]:
-    """Ask the server for the files of a record.
+def list_record(
+    api: str, record: str, *, say: Callable[[str], None], sleep: Callable[[float], None], timeout_s: float
+) -> tuple[RemoteFile, ...]:
+    """Ask the server for the files of a record; `say` is told of every try that failed.
 
     Source: https://developers.zenodo.org (records; a file's checksum is "md5:" and the hex digest).
 
@@ -48,7 +50,7 @@ def list_record(api: str, record: str, *, sleep: Callable[[float], None], timeou
         with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310 - the scheme is the caller's
             return bytes(answer.read())
 
-    content = _tried(ask, url, sleep)
+    content = _tried(ask, url, sleep, say=say)
     try:
         files = tuple(
             RemoteFile(

@@ -290,3 +290,20 @@ def test_command_line(zenodo, tmp_path, capsys):
     assert download.main(["dcase2020", "--out", str(tmp_path / "data"), "--api", zenodo.api]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'data'}\n"
     assert_whole(zenodo, tmp_path / "data")
+
+
+def test_server_that_is_not_there_is_told_at_the_first_try(tmp_path):
+    """Not after minutes of silence."""
+    said = []
+    told = download.Told(say=said.append, progress=lambda *_: None)
+    nowhere = "http://127.0.0.1:9/api"
+    with pytest.raises(UnavailableError, match="no progress in 8 tries"):
+        download.download("dcase2020", tmp_path, told=told, api=nowhere, sleep=lambda _s: None, stall_s=STALL_S)
+    assert len(said) == 7
+    assert said[0].startswith(f"{nowhere}/records/3678171: ")
+
+
+def test_address_without_a_scheme_is_refused(tmp_path, capsys):
+    """With what was expected."""
+    assert download.main(["dcase2020", "--out", str(tmp_path / "data"), "--api", "zenodo.org/api"]) == 2
+    assert "--api is zenodo.org/api; expected an address" in " ".join(capsys.readouterr().err.split())
