@@ -163,7 +163,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     try:
         with np.load(path, allow_pickle=False) as content:
             return {name: content[name] for name in content.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile, EOFError, AttributeError) as error:  # .npy: TypeError
         raise EdgeAsdError(f"{path}: not a readable .npz: {error}; expected one with state/<name> entries") from error
 
 

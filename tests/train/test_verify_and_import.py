@@ -134,3 +134,10 @@ def test_file_that_is_no_npz_is_refused(tmp_path, capsys):
     (tmp_path / "text.npz").write_text("not a zip")
     assert verify.main([str(tmp_path / "text.npz")]) == 70
     assert "text.npz: not a readable .npz" in capsys.readouterr().err
+
+
+def test_single_array_is_no_golden_file(tmp_path, capsys):
+    """It is told as any other file that is no .npz."""
+    np.save(tmp_path / "plain.npy", np.zeros(3))
+    assert verify.main([str(tmp_path / "plain.npy")]) == 70
+    assert "plain.npy: not a readable .npz" in capsys.readouterr().err
