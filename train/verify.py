@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from edge_asd.errors import EdgeAsdError
 from edge_asd.features import log_mel_db
 from edge_asd.score import MarginScorer
+from edge_asd.types import FeatureSpec
 from train.features import LogMel
 from train.import_checkpoint import import_state, read_npz, spec_of, state_of_npz
 from train.losses import margin_logits, noisy_arcmix, noisy_supcon
@@ -48,6 +49,9 @@ _NEEDED_OF_LOSSES = (
 _CONFIGURATION = ("margin", "scale", "branches", "head_activation")
 
 
+Golden: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageError:
     """Largest error of a stage as TOLERANCES has it, NaN where a value is."""
@@ -72,32 +76,65 @@ def verify(path: Path) -> tuple[StageError, ...]:
     return _verify_losses(path, golden) if "raw_embedding" in golden else _verify_network(path, golden)
 
 
-def _check_complete(path: Path, golden: Mapping[str, Any], needed: Sequence[str]) -> None:
+def _check_complete(path: Path, golden: Golden, needed: Sequence[str]) -> None:
     absent = [name for name in needed if name not in golden]
     if absent:
         raise EdgeAsdError(f"{path}: {', '.join(absent)} not in it; expected a golden file with every stage")
 
 
-def _verify_losses(path: Path, golden: Mapping[str, np.ndarray[Any, Any]]) -> tuple[StageError, ...]:
+def _floats(
+    path: Path, golden: Golden, name: str, shape: Sequence[int | None], dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """An array of any floats; None in the shape is any length but 0."""
+    array = golden[name]
+    fits = array.ndim == len(shape) and all(
+        found == wanted if wanted is not None else found > 0 for found, wanted in zip(array.shape, shape, strict=True)
+    )
+    if array.dtype.kind != "f" or not fits:
+        wanted = ", ".join("any" if length is None else str(length) for length in shape)
+        raise EdgeAsdError(f"{path}: {name} is {array.dtype} of shape {array.shape}; expected floats of ({wanted})")
+    return torch.from_numpy(array).to(dtype)
+
+
+def _labels(path: Path, golden: Golden, name: str, *, n: int, n_classes: int) -> Tensor:
+    """Class indices of any integers, (n,) int64."""
+    array = golden[name]
+    if array.dtype.kind not in "iu" or array.shape != (n,) or not ((array >= 0) & (array < n_classes)).all():
+        raise EdgeAsdError(
+            f"{path}: {name} is {array.dtype} of shape {array.shape}; expected {n} class indices from 0 to "
+            f"{n_classes - 1}"
+        )
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _number(path: Path, golden: Golden, name: str) -> float:
+    array = golden[name]
+    if array.dtype.kind not in "fiu" or array.size != 1:
+        raise EdgeAsdError(f"{path}: {name} is {array.dtype} of shape {array.shape}; expected one number")
+    return float(array.item())
+
+
+def _verify_losses(path: Path, golden: Golden) -> tuple[StageError, ...]:
     _check_complete(path, golden, _NEEDED_OF_LOSSES)
-    raw = torch.from_numpy(golden["raw_embedding"]).requires_grad_()  # (B, 128)
-    weight = torch.from_numpy(golden["class_weight"]).requires_grad_()  # (classes, 128)
-    label_a, label_b = torch.from_numpy(golden["label_a"]), torch.from_numpy(golden["label_b"])
+    dtype = torch.float64 if golden["raw_embedding"].dtype == np.float64 else torch.float32
+    raw = _floats(path, golden, "raw_embedding", (None, None), dtype).requires_grad_()  # (B, 128)
+    weight = _floats(path, golden, "class_weight", (None, raw.shape[1]), dtype).requires_grad_()  # (classes, 128)
+    label_a, label_b = (
+        _labels(path, golden, name, n=len(raw), n_classes=len(weight)) for name in ("label_a", "label_b")
+    )
+    lam, margin, scale, temperature, base_temperature = (
+        _number(path, golden, name) for name in ("lam", "margin", "scale", "temperature", "base_temperature")
+    )
     embedding = F.normalize(raw)
     arcmix = noisy_arcmix(
         F.linear(embedding, F.normalize(weight)),
         label_a,
         label_b,
-        float(golden["lam"]),
-        margin=float(golden["margin"]),
-        scale=float(golden["scale"]),
+        lam,
+        margin=margin,
+        scale=scale,
     )
-    supcon = noisy_supcon(
-        embedding,
-        label_a,
-        temperature=float(golden["temperature"]),
-        base_temperature=float(golden["base_temperature"]),
-    )
+    supcon = noisy_supcon(embedding, label_a, temperature=temperature, base_temperature=base_temperature)
     total = arcmix + supcon
     grad_raw, grad_weight = torch.autograd.grad(total, (raw, weight))
     outcome = {
@@ -111,20 +148,21 @@ def _verify_losses(path: Path, golden: Mapping[str, np.ndarray[Any, Any]]) -> tu
     return tuple(_compare(stage, outcome, expected) for stage in outcome)
 
 
-def _verify_network(path: Path, golden: Mapping[str, np.ndarray[Any, Any]]) -> tuple[StageError, ...]:
+def _verify_network(path: Path, golden: Golden) -> tuple[StageError, ...]:
     _check_complete(path, golden, (*_NEEDED, *_CONFIGURATION))
     state = state_of_npz(golden)
     spec = spec_of(
         state,
         source=str(path),
         head_activation=str(golden["head_activation"]),
-        margin=float(golden["margin"]),
-        scale=float(golden["scale"]),
+        margin=_number(path, golden, "margin"),
+        scale=_number(path, golden, "scale"),
     )
     if "+".join(spec.branches) != str(golden["branches"]):
         raise EdgeAsdError(f"{path}: branches are {golden['branches']}, but its state is of {'+'.join(spec.branches)}")
     network = import_state(state, spec, source=str(path))
-    wave, label = torch.from_numpy(golden["wave"]), torch.from_numpy(golden["label"])
+    wave = _floats(path, golden, "wave", (None, FeatureSpec().window_samples))
+    label = _labels(path, golden, "label", n=len(wave), n_classes=spec.n_classes)
     found: dict[str, Tensor] = {}
     with torch.inference_mode():
         found["log_mel"] = LogMel()(wave)
@@ -141,10 +179,10 @@ def _verify_network(path: Path, golden: Mapping[str, np.ndarray[Any, Any]]) -> t
         raise EdgeAsdError(f"{path}: {', '.join(found.keys() - expected.keys())} not in it; expected every stage")
     outcome = {name: value.numpy() for name, value in found.items()}
     # What the device computes in numpy.
-    outcome["log_mel (device)"], expected["log_mel (device)"] = log_mel_db(golden["wave"]), golden["log_mel"]
+    outcome["log_mel (device)"], expected["log_mel (device)"] = log_mel_db(wave.numpy()), golden["log_mel"]
     scorer = MarginScorer(spec.scale, spec.margin, n_classes=spec.n_classes)
-    outcome["z (device)"] = scorer.score(outcome["cosine"], golden["label"])
-    expected["z (device)"] = _z(golden["margin_logits"], golden["label"])
+    outcome["z (device)"] = scorer.score(outcome["cosine"], label.numpy())
+    expected["z (device)"] = _z(golden["margin_logits"], label.numpy())
     return tuple(_compare(stage, outcome, expected) for stage in TOLERANCES if stage in outcome)
 
 

@@ -179,7 +179,7 @@ while number < int(sys.argv[3]):
     ]
     number += 1
     if number % 7 == 0:
-        burst.append(messages.health(at, versions={}, engine="fake", uptime_s=1.0, clock_max_error_ms=None, counters={},
+        burst.append(messages.health(at, versions={}, engine="fake", engine_trouble=None, uptime_s=1.0, clock_max_error_ms=None, counters={},
                                      machine_counters={}, spool={}))
     outbox.put_many(burst)
     publisher.notify()
@@ -189,7 +189,7 @@ publisher.notify()
 while outbox.status().messages:  # now there is room for the last announcement, which pushes nothing out
     time.sleep(0.01)
 at = Moment(utc_s=time.time(), monotonic_s=time.monotonic(), clock_synced=True)
-outbox.put_many([messages.health(at, versions={}, engine="fake", uptime_s=1.0, clock_max_error_ms=None, counters={},
+outbox.put_many([messages.health(at, versions={}, engine="fake", engine_trouble=None, uptime_s=1.0, clock_max_error_ms=None, counters={},
                                  machine_counters={}, spool={})])
 publisher.stop(30.0)
 outbox.close()

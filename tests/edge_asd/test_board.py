@@ -173,6 +173,7 @@ def test_announced_losses_are_shown_at_the_device():
         at(),
         versions={},
         engine="fake",
+        engine_trouble=None,
         uptime_s=1.0,
         clock_max_error_ms=None,
         counters={},

@@ -52,6 +52,41 @@ def test_golden_losses_pass_and_altered_ones_fail(golden_losses_file, tmp_path, 
     assert "part.npz: total not in it" in capsys.readouterr().err
 
 
+def test_losses_of_other_number_types_are_the_same(golden_losses_file, tmp_path) -> None:
+    """Labels as int32 or uint8, and all floats as float64."""
+    golden = dict(np.load(golden_losses_file))
+    for labels in (np.int32, np.uint8):
+        altered = golden | {name: golden[name].astype(labels) for name in ("label_a", "label_b")}
+        np.savez(tmp_path / "labels.npz", **altered)
+        assert verify.main([str(tmp_path / "labels.npz")]) == 0
+    doubled = {name: value.astype(np.float64) if value.dtype == np.float32 else value for name, value in golden.items()}
+    np.savez(tmp_path / "doubled.npz", **doubled)
+    assert verify.main([str(tmp_path / "doubled.npz")]) == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("label_a", lambda values: values[:-1], "class indices"),
+        ("label_b", lambda values: values + 1_000, "class indices"),
+        ("class_weight", lambda values: values[:, :7], "expected floats of (any, "),
+        ("raw_embedding", lambda values: values[:0], "expected floats of (any, any)"),
+        ("raw_embedding", lambda values: values.astype(np.int64), "expected floats of (any, any)"),
+        ("lam", lambda value: np.array([value, value]), "expected one number"),
+    ],
+)
+def test_values_that_are_no_losses_are_told(tmp_path, golden_losses_file, capsys, change) -> None:
+    """Their name, type and shape, and what is expected."""
+    name, alter, expected = change
+    golden = dict(np.load(golden_losses_file))
+    golden[name] = alter(golden[name])
+    np.savez(tmp_path / "odd.npz", **golden)
+    assert verify.main([str(tmp_path / "odd.npz")]) == 70
+    said = capsys.readouterr().err
+    assert f"odd.npz: {name} is " in said
+    assert expected in said
+
+
 def test_log_mel_alone_with_another_margin_passes(golden_network_file, tmp_path, capsys):
     """The other configuration that a golden file can name; its values are this project's own."""
     golden = np.load(golden_network_file)

@@ -35,6 +35,7 @@ def health():
         AT,
         versions={},
         engine="fake",
+        engine_trouble=None,
         uptime_s=1.0,
         clock_max_error_ms=None,
         counters={},
