@@ -169,6 +169,10 @@ messages = Messages(model=ModelIdentity(name="bldc", version="1", sha256="0" * 6
 settings = BrokerSettings(host="127.0.0.1", port=int(sys.argv[2]), client_id="orin")
 publisher = Publisher(settings, topics=Topics(site="hall", device="orin"), spool=outbox)
 publisher.start()
+def health(at):
+    return messages.health(at, versions={}, engine="fake", engine_trouble=None, uptime_s=1.0, clock_max_error_ms=None,
+                           counters={}, machine_counters={}, spool={})
+
 number = 0
 while number < int(sys.argv[3]):
     at = Moment(utc_s=time.time(), monotonic_s=time.monotonic(), clock_synced=True)
@@ -179,8 +183,7 @@ while number < int(sys.argv[3]):
     ]
     number += 1
     if number % 7 == 0:
-        burst.append(messages.health(at, versions={}, engine="fake", engine_trouble=None, uptime_s=1.0, clock_max_error_ms=None, counters={},
-                                     machine_counters={}, spool={}))
+        burst.append(health(at))
     outbox.put_many(burst)
     publisher.notify()
     print(number, flush=True)
@@ -189,8 +192,7 @@ publisher.notify()
 while outbox.status().messages:  # now there is room for the last announcement, which pushes nothing out
     time.sleep(0.01)
 at = Moment(utc_s=time.time(), monotonic_s=time.monotonic(), clock_synced=True)
-outbox.put_many([messages.health(at, versions={}, engine="fake", engine_trouble=None, uptime_s=1.0, clock_max_error_ms=None, counters={},
-                                 machine_counters={}, spool={})])
+outbox.put_many([health(at)])
 publisher.stop(30.0)
 outbox.close()
 """
