@@ -25,6 +25,9 @@ from train.checkpoint import Checkpoint, load_checkpoint, network_for_device
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 NAMES = tuple(f"{engine}-{precision}" for engine, precision in product(ENGINE_NAMES, PRECISIONS))
 
+_MIN_GOLDEN_COSINE = 0.999
+"""Of the float32 network to itself on another machine; trainings that differ in their seed alone are far below."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
@@ -68,16 +71,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check_same_model(checkpoint: Checkpoint, bundle: Bundle) -> None:
-    """Make sure that a bundle may be of a checkpoint.
+    """Make sure that a bundle is of a checkpoint.
 
     Raises:
-        BundleError: it has other classes or another front end.
+        BundleError: it has other classes or another front end, or its golden values are of other weights.
     """
     manifest = bundle.manifest
     if (manifest.classes, manifest.feature_spec) != (checkpoint.classes, checkpoint.feature_spec):
         raise BundleError(
             f"{bundle.path} has classes {', '.join(manifest.classes)} and {manifest.feature_spec}; the checkpoint has "
             f"{', '.join(checkpoint.classes)} and {checkpoint.feature_spec}; expected the bundle made of it; export it"
+        )
+    golden = bundle.golden
+    found = runner_from_network(network_for_device(checkpoint))(golden.wave.copy(), golden.log_mel.copy())
+    cosine = float((found.embedding * golden.embedding).sum(axis=1).min())
+    if not cosine >= _MIN_GOLDEN_COSINE:
+        raise BundleError(
+            f"{bundle.path}: on its golden windows the checkpoint's embedding has cosine {cosine:.4f} to the bundle's; "
+            f"expected {_MIN_GOLDEN_COSINE} or more: the bundle was made of another training; give the checkpoint that "
+            "it was made of, or export it again"
         )
 
 

@@ -39,8 +39,9 @@ def plan_from_network(network: Network, inputs: Sequence[TensorSpec]) -> bytes:
             program, arg_inputs=list(example), require_full_compilation=True, min_block_size=1, disable_tf32=True
         )
     except Exception as error:  # whatever stops a foreign converter is the answer here
+        reason = next(iter(str(error).splitlines()), "") or repr(error)
         raise UnavailableError(
-            f"torch-tensorrt {torch_tensorrt.__version__} cannot convert the network ({str(error).splitlines()[0]}); "
+            f"torch-tensorrt {torch_tensorrt.__version__} cannot convert the network ({reason}); "
             "expected the versions of setup.cfg; the engine by ONNX does not need it"
         ) from error
     finally:
