@@ -181,4 +181,4 @@ def test_several_runs_have_mean_and_standard_deviation():
     assert spread.mean == pytest.approx(np.mean(values))
     assert spread.std == pytest.approx(np.std(values, ddof=1))
     assert spread.n_runs == 3
-    assert np.isnan(over_runs(runs[:1])["fan/id_00"]["auc"].std)
+    assert over_runs(runs[:1])["fan/id_00"]["auc"].std is None
