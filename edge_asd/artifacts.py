@@ -207,14 +207,7 @@ def read_artifact(path: Path) -> Artifact:
         raise DamagedError(f"has a header that is not understood ({name_faults(error)})") from error
     if hashlib.sha256(content).hexdigest() != header.sha256:
         raise DamagedError("has a header that tells another SHA-256 than that of its content")
-    return Artifact(
-        path=path,
-        kind=header.kind,
-        key=header.key,
-        created_utc=header.created_utc,
-        sha256=header.sha256,
-        content=content,
-    )
+    return Artifact(path=path, content=content, **header.model_dump())
 
 
 def _modified(path: Path) -> float:

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from edge_asd.bundle.extension import MAX_WINDOWS, Extension
-from edge_asd.commands.enroll_clips import collect_from_clips, is_too_little
+from edge_asd.commands.enroll_clips import collect_from_clips
 from edge_asd.commands.enroll_live import cancel, collect_live
 from edge_asd.commands.enroll_report import report, show
 from edge_asd.commands.enroll_site import Site, machine_of, open_site
 from edge_asd.commands.enroll_times import parse_times, told_time
 from edge_asd.config import load_config
-from edge_asd.enroll.learn import Learned, learn
+from edge_asd.enroll.learn import Learned, is_too_little, learn
 from edge_asd.enroll.proof import prove
 from edge_asd.errors import BundleError, ClipError, UsageError
 

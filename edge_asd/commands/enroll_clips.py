@@ -15,13 +15,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from edge_asd.bundle import Memory
 from edge_asd.bundle.extension import MAX_WINDOWS, Clip, Extension, begun
 from edge_asd.capture.clips import find_clips
 from edge_asd.commands.enroll_site import Site
 from edge_asd.enroll.clips import ClipLearner, clip_sha256
 from edge_asd.enroll.collector import memory_with, summed
-from edge_asd.enroll.learn import MIN_GROUPS, MIN_WINDOWS
+from edge_asd.enroll.learn import is_too_little
 from edge_asd.errors import BundleError, ClipError, TemporaryError, UsageError
 
 _WRITE_EVERY_S = 2.0
@@ -188,11 +187,6 @@ class _Work:
                 file=sys.stderr,
             )
         return left
-
-
-def is_too_little(memory: Memory) -> bool:
-    """Whether more has to be heard before anything can be learned."""
-    return len(memory) < MIN_WINDOWS or len(np.unique(memory.group)) < MIN_GROUPS
 
 
 def _sha256s(clips: Sequence[Path]) -> set[str]:

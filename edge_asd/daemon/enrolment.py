@@ -10,7 +10,6 @@ from datetime import datetime, timezone
 
 import numpy as np
 
-from edge_asd.bundle import Encoder
 from edge_asd.bundle.extension import MAX_WINDOWS, Extension, begun
 from edge_asd.config import DeviceConfig, MachineConfig
 from edge_asd.daemon.enrolment_folder import EnrolmentFolder
@@ -18,11 +17,12 @@ from edge_asd.daemon.enrolment_notes import MAX_RECENT, Collecting, Recent, Requ
 from edge_asd.daemon.models import Model, vector_size
 from edge_asd.enroll.collector import NOT_FINITE, SPEECH, Collector, memory_with, minute_of, summed
 from edge_asd.enroll.level import TOO_QUIET, is_too_quiet
+from edge_asd.enroll.remembering import RememberingScorer
 from edge_asd.enroll.speech import has_speech
 from edge_asd.errors import EdgeAsdError
-from edge_asd.score import KnnScorer, layer_vectors
+from edge_asd.score import KnnScorer
 from edge_asd.sensor import SensorFault
-from edge_asd.types import EngineOutputs, FloatArray, ScorerName, Window
+from edge_asd.types import Window
 
 LOG = logging.getLogger(__name__)
 
@@ -34,23 +34,6 @@ _NEW_SHARE = 0.05
 """The file is written again when so much came new: all writes together are 20 times its size, whatever its length."""
 
 _RECENT_EVERY = 60  # windows between two notes of recent scores
-
-
-class RememberingScorer:
-    """Scores by the memory that is enrolled, 0 while there is none, and remembers the latest window's vector."""
-
-    name: ScorerName = "knn"
-
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self.vector: FloatArray | None = None  # (d,)
-        self.enrolled: KnnScorer | None = None
-
-    def score(self, outputs: EngineOutputs) -> FloatArray:
-        """Anomaly scores (B,) float32."""
-        vectors = layer_vectors(outputs, self._encoder.layer)
-        self.vector = vectors[-1]
-        return np.zeros(len(vectors), np.float32) if self.enrolled is None else self.enrolled.score(outputs)
 
 
 class Enrolment:

@@ -257,7 +257,10 @@ class EnrolmentFolder:
 
 
 def _has_content(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:  # whoever else makes it takes an empty one away first
+        return False
 
 
 def _is_locked(lock: IO[str]) -> bool:

@@ -8,18 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from edge_asd.bundle import Encoder
 from edge_asd.capture.clips import stream_clip
 from edge_asd.enroll.collector import GROUP_S, SPEECH, Collector, Kept
 from edge_asd.enroll.level import TOO_QUIET, is_too_quiet
+from edge_asd.enroll.remembering import RememberingScorer
 from edge_asd.enroll.speech import has_speech
 from edge_asd.errors import ClipError
 from edge_asd.pipeline import Pipeline
-from edge_asd.score import layer_vectors
 from edge_asd.sensor import Baseline, Sensor, SensorSettings
-from edge_asd.types import Block, EngineOutputs, FloatArray, ScorerName, Window
+from edge_asd.types import Block, Window
 from edge_asd.window import Windower
 
 _FOREVER_S = 1e12  # a baseline of the ear is nothing that clips could tell
@@ -35,21 +33,6 @@ class LearnedClip:
     kept: list[Kept]
     refused_s: dict[str, float]
     length_s: int
-
-
-class _Vectors:
-    """A scorer that scores nothing and hands on the vector."""
-
-    name: ScorerName = "knn"
-
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self.latest: FloatArray | None = None  # (d,)
-
-    def score(self, outputs: EngineOutputs) -> FloatArray:
-        vectors = layer_vectors(outputs, self._encoder.layer)
-        self.latest = vectors[-1]
-        return np.zeros(len(vectors), np.float32)
 
 
 class ClipLearner:
@@ -92,8 +75,8 @@ class ClipLearner:
         window_s = spec.window_samples / spec.sample_rate_hz
         slot_s = math.ceil(window_s)  # times are told, and typed, in whole seconds
         collector = Collector(window_s=window_s)
-        vectors = _Vectors(self._encoder)
-        ear = self._pipeline.ear_with(vectors)
+        remembering = RememberingScorer(self._encoder)
+        ear = self._pipeline.ear_with(remembering)
         sensor = Sensor(spec, self._settings, Baseline(learn_s=_FOREVER_S))
         n_windows = 0
         for window in self._windows(clip):
@@ -101,7 +84,7 @@ class ClipLearner:
             collector.is_due(window, sample_rate_hz=spec.sample_rate_hz)
             fault = sensor.judge(window)
             scored = ear.score(window)
-            if fault is not None or scored.fault is not None or vectors.latest is None:
+            if fault is not None or scored.fault is not None or remembering.vector is None:
                 collector.refuse(fault.kind if fault else "not_finite")
             elif is_too_quiet(window.wave):
                 collector.refuse(TOO_QUIET)
@@ -109,7 +92,7 @@ class ClipLearner:
                 collector.refuse(SPEECH)
             else:
                 group = first_group + int((window.end_monotonic_s - window_s) // GROUP_S)
-                collector.keep(vectors.latest, group=group, end_utc_s=float(n_windows * slot_s))
+                collector.keep(remembering.vector, group=group, end_utc_s=float(n_windows * slot_s))
         if not n_windows:
             raise ClipError(f"{clip} is shorter than {window_s:g} s, the window that the model looks at; expected more")
         kept, refused_s = collector.take()

@@ -45,6 +45,11 @@ class Learned:
     strange: NDArray[np.intp]
 
 
+def is_too_little(memory: Memory) -> bool:
+    """Whether more has to be heard before anything can be learned."""
+    return len(memory) < MIN_WINDOWS or len(np.unique(memory.group)) < MIN_GROUPS
+
+
 def learn(memory: Memory, *, false_alarms_per_week: float, window_s: float, precision: Precision) -> Learned:
     """Calibrate a memory by its own sound, each window held out with its minute and those beside it, or with its clip.
 
@@ -65,7 +70,12 @@ def learn(memory: Memory, *, false_alarms_per_week: float, window_s: float, prec
 
     Source: V. Vovk, Cross-conformal predictors (2015), here with one fold a minute or clip.
     """
-    _check_enough(memory)
+    if is_too_little(memory):
+        raise ClipError(
+            f"{len(memory)} windows of {len(np.unique(memory.group))} different minutes or clips were fit to be "
+            f"learned; expected at least {MIN_WINDOWS} of {MIN_GROUPS}: from fewer nobody can say how much healthy "
+            "sound differs; enroll longer, or give more clips"
+        )
     distances = _held_out_distances(memory)
     fit = fit_memory(memory, memory)
     if fit.source is None:
@@ -81,16 +91,6 @@ def learn(memory: Memory, *, false_alarms_per_week: float, window_s: float, prec
         scores=scores,
         strange=strange,
     )
-
-
-def _check_enough(memory: Memory) -> None:
-    n_groups = len(np.unique(memory.group))
-    if len(memory) < MIN_WINDOWS or n_groups < MIN_GROUPS:
-        raise ClipError(
-            f"{len(memory)} windows of {n_groups} different minutes or clips were fit to be learned; expected at least "
-            f"{MIN_WINDOWS} of {MIN_GROUPS}: from fewer nobody can say how much healthy sound differs; enroll longer, "
-            "or give more clips"
-        )
 
 
 def _held_out_distances(memory: Memory) -> NDArray[np.float64]:

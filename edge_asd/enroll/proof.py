@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from edge_asd.bundle import Bundle, Encoder, Memory
 from edge_asd.bundle.extension import Extension
+from edge_asd.enroll.remembering import RememberingScorer
 from edge_asd.errors import BundleError, ClipError
 from edge_asd.pipeline import Ear, Pipeline
-from edge_asd.score import KnnScorer, layer_vectors
+from edge_asd.score import KnnScorer
 from edge_asd.score.search import NearestNeighbours
-from edge_asd.types import EngineOutputs, FloatArray, ScorerName, Window
+from edge_asd.types import FloatArray, Window
 
 _MAX_ABOVE = 0.05
 _MAX_COPIES = 0.5
@@ -71,21 +72,6 @@ def prove(pipeline: Pipeline, bundle: Bundle, extension: Extension) -> Proof:
     return Proof(other_scores=tuple(scores), n_others_above=sum(score >= threshold for score in scores))
 
 
-class _Vectors:
-    """A scorer that scores nothing and hands on the vector."""
-
-    name: ScorerName = "knn"
-
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self.latest: FloatArray | None = None  # (d,)
-
-    def score(self, outputs: EngineOutputs) -> FloatArray:
-        vectors = layer_vectors(outputs, self._encoder.layer)
-        self.latest = vectors[-1]
-        return np.zeros(len(vectors), np.float32)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise:
     """How far a vector moves, with a margin, though it is the same sound.
@@ -104,25 +90,25 @@ def encoder_noise(pipeline: Pipeline, bundle: Bundle, encoder: Encoder) -> Noise
     Raises:
         BundleError: a golden window has no vector.
     """
-    vectors = _Vectors(encoder)
-    ear = pipeline.ear_with(vectors)
+    remembering = RememberingScorer(encoder)
+    ear = pipeline.ear_with(remembering)
     random = np.random.default_rng(0)
     same, altered = 0.0, 0.0
     for wave in bundle.golden.wave:
         noise = float(wave.std()) * random.standard_normal(wave.size)
-        own = _vector(ear, vectors, wave)
+        own = _vector(ear, remembering, wave)
         for each in (wave + 1e-3 * noise, wave - 1e-3 * noise, wave + 1e-2 * noise, wave - 1e-2 * noise):
-            same = max(same, float(np.linalg.norm(_vector(ear, vectors, each) - own)))
+            same = max(same, float(np.linalg.norm(_vector(ear, remembering, each) - own)))
         for each in (0.89 * wave, 1.12 * wave, np.roll(wave, pipeline.spec.sample_rate_hz // 20)):
-            altered = max(altered, float(np.linalg.norm(_vector(ear, vectors, each) - own)))
+            altered = max(altered, float(np.linalg.norm(_vector(ear, remembering, each) - own)))
     return Noise(same=_NOISE_MARGIN * same, altered=_NOISE_MARGIN * max(same, altered))
 
 
-def _vector(ear: Ear, vectors: _Vectors, wave: NDArray[np.floating]) -> NDArray[np.float64]:
+def _vector(ear: Ear, remembering: RememberingScorer, wave: NDArray[np.floating]) -> NDArray[np.float64]:
     scored = ear.score(_window(wave.astype(np.float32)))
-    if scored.fault is not None or vectors.latest is None:
+    if scored.fault is not None or remembering.vector is None:
         raise BundleError(f"a golden window of the bundle has no vector: {scored.fault}; expected one")
-    return vectors.latest.astype(np.float64)
+    return remembering.vector.astype(np.float64)
 
 
 def _check_copies(memory: Memory, noise: Noise) -> None:

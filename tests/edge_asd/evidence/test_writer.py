@@ -35,6 +35,7 @@ def test_kills_leave_whole_evidence_or_none(tmp_path):
     for _ in range(4):
         process = subprocess.Popen([sys.executable, "-c", _WRITE_FOR_EVER, str(folder.path)], stdout=subprocess.PIPE)
         process.stdout.readline()
+        _wait_until(folder.kept)  # a slow machine needs longer for the first
         time.sleep(float(random.uniform(0.05, 0.3)))
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -44,8 +45,15 @@ def test_kills_leave_whole_evidence_or_none(tmp_path):
             samples, _ = soundfile.read(folder.path / f"{kept.id}.flac")
             assert len(samples) == round(kept.length_s * RATE_HZ)
             png.Reader(bytes=(folder.path / f"{kept.id}.png").read_bytes()).read()
+        assert folder.kept()
         assert len(names) == 3 * len(folder.kept())
-    assert folder.kept()
+
+
+def _wait_until(holds):
+    deadline_s = time.monotonic() + 60.0
+    while not holds():
+        assert time.monotonic() < deadline_s, "nothing was written in a minute"
+        time.sleep(0.01)
 
 
 def test_the_writer_keeps_nobody_waiting(tmp_path, caplog):
