@@ -10,6 +10,7 @@ import numpy as np
 from edge_asd.bundle import TensorSpec
 from edge_asd.cuda import Gpu
 from edge_asd.engine.tensorrt.contexts import Network
+from edge_asd.engine.tensorrt.library import check_driver, make_object
 from edge_asd.errors import UnavailableError
 from edge_asd.types import EngineOutputs, FloatArray
 
@@ -19,21 +20,21 @@ class PlanRunner:
 
     Args:
         trt: the tensorrt module.
-        logger: for its messages.
         gpu: whose memory it takes until that is closed.
         plan: the serialized engine, for a batch of one.
         tensors: of the network, by their names in the engine; first wave, log_mel, embedding and cosine.
 
     Raises:
-        UnavailableError: TensorRT refuses the engine, or it has other tensors.
+        UnavailableError: TensorRT cannot start, or refuses the engine, or it has other tensors.
         CudaError: the GPU's memory is exhausted.
     """
 
-    def __init__(self, trt: Any, logger: Any, gpu: Gpu, *, plan: bytes, tensors: Mapping[str, TensorSpec]) -> None:
+    def __init__(self, trt: Any, gpu: Gpu, *, plan: bytes, tensors: Mapping[str, TensorSpec]) -> None:
         self._gpu = gpu
-        runtime = trt.Runtime(logger)
+        runtime = make_object(trt, trt.Runtime)
         engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
+            check_driver(trt)
             raise UnavailableError(
                 f"TensorRT {trt.__version__} refuses an engine that was built just now; its reason stands in the log "
                 "above; expected one TensorRT in this environment; keep but one"

@@ -86,7 +86,7 @@ def _build_and_compare(
         _write(out, f"{manifest.name}-{manifest.version}", plans)
         runners: dict[str, Runner] = {REFERENCE: runner_from_network(network)}
         for name, plan in plans.items():
-            runner = PlanRunner(trt, logger, gpu, plan=plan.content, tensors=plan.tensors)
+            runner = PlanRunner(trt, gpu, plan=plan.content, tensors=plan.tensors)
             runners[name] = stack.enter_context(closing(runner))
         found = compare(runners, trial, scorer_of(bundle))
         device = {"tensorrt": str(trt.__version__), "gpu": f"{gpu.name} {gpu.architecture}"}

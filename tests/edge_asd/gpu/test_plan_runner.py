@@ -32,15 +32,16 @@ def make_runner(bundle, gpu):
 
     def make(names=("wave", "log_mel", "embedding", "cosine"), plan=None):
         trt = import_tensorrt()
-        logger = make_logger(trt)
         manifest = bundle.manifest
         if plan is None:
             settings = BuildSettings(precision="fp32", batch_sizes=(1,))
             model = bundle.onnx_model("fp32")
-            built = build_engine(trt, logger, model, manifest.inputs, settings, timings=None, say=lambda _: None)
+            built = build_engine(
+                trt, make_logger(trt), model, manifest.inputs, settings, timings=None, say=lambda _: None
+            )
             plan = built.plan
         tensors = dict(zip(names, (*manifest.inputs, *manifest.outputs), strict=True))
-        opened.append(PlanRunner(trt, logger, gpu, plan=plan, tensors=tensors))
+        opened.append(PlanRunner(trt, gpu, plan=plan, tensors=tensors))
         return opened[-1]
 
     yield make
@@ -71,3 +72,14 @@ def test_foreign_engine_is_refused(make_runner):
     """What TensorRT does not take says so."""
     with pytest.raises(UnavailableError, match=r"refuses an engine.*expected one TensorRT"):
         make_runner(plan=b"nonsense")
+
+
+def test_null_of_tensorrt_is_told_with_advice(make_runner, monkeypatch):
+    """The bindings raise TypeError where TensorRT gives them no runtime."""
+
+    def nothing(_logger):
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(import_tensorrt(), "Runtime", nothing)
+    with pytest.raises(UnavailableError, match=r"TensorRT 10\.3\.0 cannot start on this machine .*update the driver"):
+        make_runner()
