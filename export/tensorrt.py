@@ -6,9 +6,10 @@ import argparse
 import hashlib
 import logging
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from edge_asd.bundle import Bundle, Precision, TensorSpec, open_bundle
+from edge_asd.bundle.archive import write_durably
 from edge_asd.cuda import Gpu
 from edge_asd.engine.tensorrt.build import BuildSettings, build_engine
 from edge_asd.engine.tensorrt.library import import_tensorrt, make_logger
@@ -32,6 +34,7 @@ from train.checkpoint import Checkpoint, load_checkpoint, network_for_device
 from train.network import Network
 
 TORCH_TENSORRT = "torch-tensorrt-fp32"
+FIGURES_NAME = "tensorrt.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,16 +77,16 @@ def _build_and_compare(
     checkpoint: Checkpoint, bundle: Bundle, clips_folder: Path, out: Path, say: Callable[[str], None]
 ) -> None:
     network, manifest = network_for_device(checkpoint), bundle.manifest
-    clips = find_calibration_clips(clips_folder, checkpoint)
-    read = partial(read_windows, clips_folder, classes=checkpoint.classes, spec=checkpoint.feature_spec)
-    trial = labelled_trial(clips, read)
     with ExitStack() as stack:
         gpu = stack.enter_context(closing(Gpu()))  # probes the driver: without one, TensorRT may end the process
         trt = import_tensorrt()
         logger = make_logger(trt)
+        files = _EngineFiles(out, f"{manifest.name}-{manifest.version}")
+        clips = find_calibration_clips(clips_folder, checkpoint)
+        read = partial(read_windows, clips_folder, classes=checkpoint.classes, spec=checkpoint.feature_spec)
+        trial = labelled_trial(clips, read)
         stack.enter_context(gpu.current())
-        plans, absent = build_plans(trt, logger, network, bundle, say)
-        _write(out, f"{manifest.name}-{manifest.version}", plans)
+        plans, absent = build_plans(trt, logger, network, bundle, keep=files.write, say=say)
         runners: dict[str, Runner] = {REFERENCE: runner_from_network(network)}
         for name, plan in plans.items():
             runner = PlanRunner(trt, gpu, plan=plan.content, tensors=plan.tensors)
@@ -103,13 +106,21 @@ def _build_and_compare(
         for name, plan in plans.items()
     }
     details = {**facts(bundle, trial.n_pairs()), "device": device, "engines": engines}
-    write_comparison(out / "tensorrt.json", "export.tensorrt", found, absent=absent, details=details)
+    write_comparison(out / FIGURES_NAME, "export.tensorrt", found, absent=absent, details=details)
 
 
 def build_plans(
-    trt: Any, logger: Any, network: Network, bundle: Bundle, say: Callable[[str], None]
+    trt: Any,
+    logger: Any,
+    network: Network,
+    bundle: Bundle,
+    *,
+    keep: Callable[[str, bytes], None],
+    say: Callable[[str], None],
 ) -> tuple[dict[str, Plan], dict[str, str]]:
     """Engines by name, and why torch-tensorrt's is missing where it is.
+
+    keep: is given each by its name as soon as it is built: the next one may take minutes and fail.
 
     Raises:
         UnavailableError: TensorRT cannot build a network of the bundle.
@@ -121,7 +132,9 @@ def build_plans(
         began_s = time.monotonic()
         settings = BuildSettings(precision=precision, batch_sizes=(1,))
         built = build_engine(trt, logger, _model(bundle, precision), inputs, settings, timings=None, say=say)
-        plans[f"tensorrt-{precision}"] = Plan(content=built.plan, tensors=tensors, build_s=time.monotonic() - began_s)
+        name = f"tensorrt-{precision}"
+        plans[name] = Plan(content=built.plan, tensors=tensors, build_s=time.monotonic() - began_s)
+        keep(name, built.plan)
     say("converting by torch-tensorrt: this takes minutes")
     began_s = time.monotonic()
     try:
@@ -131,6 +144,7 @@ def build_plans(
     renamed = {spec.name: spec for spec in inputs}
     renamed |= {OUTPUT_NAME.format(place): spec for place, spec in enumerate(outputs)}
     plans[TORCH_TENSORRT] = Plan(content=content, tensors=renamed, build_s=time.monotonic() - began_s)
+    keep(TORCH_TENSORRT, content)
     return plans, {}
 
 
@@ -141,13 +155,40 @@ def _model(bundle: Bundle, precision: Precision) -> bytes:
     return bundle.onnx_model(precision)
 
 
-def _write(out: Path, stem: str, plans: Mapping[str, Plan]) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, plan in plans.items():
-            (out / f"{stem}.{name}.engine").write_bytes(plan.content)
-    except OSError as error:
-        raise UsageError(f"--out {out}: cannot be written ({error}); expected a folder to write into") from error
+class _EngineFiles:
+    """The folder of the figures and of the engines, each of which is there whole or not at all.
+
+    Raises:
+        UsageError: the folder, or a file that is to be replaced, cannot be written.
+    """
+
+    def __init__(self, out: Path, stem: str) -> None:
+        self._out = out
+        self._stem = stem
+        with self._told():
+            out.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=out).close()
+            for earlier in [*out.glob(FIGURES_NAME), *out.glob(f"{stem}.*.engine")]:
+                earlier.open("ab").close()
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write the engine of that name.
+
+        Raises:
+            UsageError: the disk refuses.
+        """
+        with self._told():
+            write_durably(self._out / f"{self._stem}.{name}.engine", content)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UsageError(
+                f"--out {self._out}: cannot be written ({error}); expected a folder to write into, with room; give "
+                "another --out"
+            ) from error
 
 
 if __name__ == "__main__":
