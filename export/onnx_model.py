@@ -15,11 +15,11 @@ from torch import Tensor
 from edge_asd.bundle import tensor_specs
 from edge_asd.errors import EdgeAsdError
 from edge_asd.types import FeatureSpec
+from export.opset import EXPORTER_OPSET, OPSET, lower_opset
 from train.network import FEATURE_MAP_SIZE, Network
 
-OPSET = 18
 MANTISSA_BITS = 16
-# Operators that TensorRT 10.3 to 11, OpenVINO and ONNX Runtime all take at this opset, with Q/DQ around them.
+# Operators that TensorRT 8.6 to 11, OpenVINO and ONNX Runtime all take at this opset, with Q/DQ around them.
 # Absent on purpose: STFT (TensorRT from 10.5), adaptive pools (no ONNX operator), Loop, If, and what depends on values.
 ALLOWED_OPERATORS = frozenset(
     {"Add", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "Conv", "DequantizeLinear", "Div", "Expand"}
@@ -38,7 +38,7 @@ class _WithFeatureMap(Network):
 
 
 def onnx_from_network(network: Network, feature_spec: FeatureSpec, *, feature_map: bool = False) -> bytes:
-    """Export a network in evaluation mode: inputs wave, log_mel, outputs embedding, cosine, dynamic batch, opset 18.
+    """Export a network in evaluation mode: inputs wave, log_mel, outputs embedding, cosine, dynamic batch, opset 17.
 
     With `feature_map` it puts out the backbone's last map too, averaged over time.
 
@@ -66,7 +66,7 @@ def onnx_from_network(network: Network, feature_spec: FeatureSpec, *, feature_ma
             exported.eval(),
             example,
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=EXPORTER_OPSET,
             input_names=[spec.name for spec in inputs],
             output_names=[spec.name for spec in outputs],
             dynamic_shapes=tuple({0: batch} for _ in inputs),
@@ -77,6 +77,7 @@ def onnx_from_network(network: Network, feature_spec: FeatureSpec, *, feature_ma
         raise EdgeAsdError("torch.onnx.export returned no model; expected one in memory; use the torch of setup.cfg")
     model = program.model_proto
     strip_notes(model)
+    lower_opset(model)
     _round_weights(model)
     check_operators(model)
     found = {value.name: _shape(value) for value in (*model.graph.input, *model.graph.output)}
@@ -104,6 +105,13 @@ def check_operators(model: onnx.ModelProto) -> None:
             f"every engine takes: {dict(strangers) or 'none'}; expected opset {OPSET} and only "
             f"{', '.join(sorted(ALLOWED_OPERATORS))}; change the network so that it exports to these"
         )
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise EdgeAsdError(
+            f"the ONNX model is not of its opset {OPSET} ({str(error).splitlines()[0]}); expected operators in the "
+            "form of that opset; change the network so that it exports to these"
+        ) from error
 
 
 def strip_notes(model: onnx.ModelProto) -> None:

@@ -19,6 +19,7 @@ from edge_asd.score import KnnScorer
 
 _DRIFTED = 1
 _MAX_STRANGE_TOLD = 5
+_SAFE_ON_DELAY_S = 2.0  # from here on overlapping windows raise no more alarms than windows side by side
 
 
 def show(site: Site, extension: Extension, learned: Learned, proof: Proof) -> None:
@@ -33,6 +34,11 @@ def show(site: Site, extension: Extension, learned: Learned, proof: Proof) -> No
         print(f"not learned: {seconds:.0f} s, {why}")
     print(f"threshold {threshold.threshold:.2f} for {site.config.enroll.false_alarms_per_week:g} false alarms a week, "
           f"{threshold.note}")  # fmt: skip
+    overlaps = spec.window_samples / site.machine.hop_samples
+    if overlaps > 1.0 and site.machine.alarm.on_delay_s < _SAFE_ON_DELAY_S:
+        print(f"windows overlap, and one stretch of sound is judged {overlaps:.0f} times: with alarm.on_delay_s "
+              f"{site.machine.alarm.on_delay_s:g} there may be several times as many false alarms; expected "
+              f"{_SAFE_ON_DELAY_S:g} s or more")  # fmt: skip
     for row in learned.strange[:_MAX_STRANGE_TOLD]:
         begin, end = _own_times(extension.memory.begin_utc_s[row], extension.memory.end_utc_s[row])
         clip = extension.clip_of(int(row))

@@ -23,7 +23,7 @@ def small_network() -> bytes:
     wave = helper.make_tensor_value_info("wave", TensorProto.FLOAT, ["B", 3, 8])
     out = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["B", 5])
     model = helper.make_model(helper.make_graph(nodes, "small", [wave], [out], weights))
-    model.opset_import[0].version = 18
+    model.opset_import[0].version = 17
     return model.SerializeToString()
 
 

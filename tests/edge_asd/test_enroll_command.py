@@ -78,6 +78,17 @@ def test_clips_are_learned_and_go_live(enroll, make_clips, device, capsys) -> No
     assert (code, "it sounds as it was learned" in out) == (0, True)
 
 
+@pytest.mark.parametrize(("on_delay_s", "is_told"), [(0.0, True), (2.0, False)])
+def test_short_on_delay_is_told(enroll, make_clips, device, on_delay_s, is_told) -> None:
+    """The threshold is for windows side by side; overlapping ones judge the same sound again and again."""
+    config = yaml.safe_load(device.read_text())
+    config["machines"][0] |= {"hop_samples": 2_560, "alarm": {"on_delay_s": on_delay_s}}
+    device.write_text(yaml.safe_dump(config))
+    code, told, err = enroll("--clips", make_clips(40))
+    assert code == 0, err
+    assert ("is judged 2 times" in told) == is_told
+
+
 def test_more_is_added_and_forgotten(enroll, make_clips) -> None:
     """By --add, and by the time range of all that was learned but the sound added after it."""
     clips = make_clips(20)
