@@ -25,7 +25,7 @@ ALLOWED_OPERATORS = frozenset(
     {"Add", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "Conv", "DequantizeLinear", "Div", "Expand"}
     | {"Flatten", "Gather", "Gemm", "Identity", "LayerNormalization", "LeakyRelu", "MatMul", "MaxPool", "Mul", "PRelu"}
     | {"Pow", "QuantizeLinear", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Shape"}
-    | {"Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze"}
+    | {"Sigmoid", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze"}
 )
 
 

@@ -9,8 +9,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_asd.bundle import open_bundle
 from edge_asd.errors import EdgeAsdError
+from edge_asd.features import log_mel_db
 from export.half import half_from_fp32
-from export.runners import runner_from_onnx
+from export.onnx_model import onnx_from_network
+from export.runners import runner_from_network, runner_from_onnx
+from tests.export.conftest import SPEC, made_up_clip, random_checkpoint
+from train.network import NetworkSpec
 
 EXAMPLE = next(iter(sorted((Path(__file__).parents[2] / "examples").glob("*/*.asd"))))
 
@@ -54,6 +58,21 @@ def test_body_is_half_and_what_is_delicate_is_not(half) -> None:
     reads_input = [node for node in graph.node if {"wave", "log_mel"} & set(node.input)]
     assert not any(node.op_type == "Cast" for node in reads_input)
     assert {types[value.name] for value in (*graph.input, *graph.output)} == {TensorProto.FLOAT}
+
+
+@pytest.mark.slow
+def test_weighted_frames_stay_single(split) -> None:
+    """The sigmoid of a level in dB is far below what half precision has; that branch goes to the engines too."""
+    spec = NetworkSpec(n_classes=3, branches=("tagram",), head_activation="leaky_relu")
+    checkpoint = random_checkpoint(spec, split)
+    onnx_fp32 = onnx_from_network(checkpoint.network, checkpoint.feature_spec)
+    wave = np.stack([made_up_clip(seed, 300.0)[: SPEC.window_samples] for seed in range(2)])
+    log_mel = log_mel_db(wave)
+    expected = runner_from_network(checkpoint.network)(wave, log_mel)
+    for model, precision, least in ((onnx_fp32, "fp32", 0.99999), (half_from_fp32(onnx_fp32), "fp16", 0.999)):
+        for engine in ("onnxruntime", "openvino"):
+            found = runner_from_onnx(model, precision, engine)(wave, log_mel)
+            assert (expected.embedding * found.embedding).sum(axis=1).min() > least
 
 
 def test_weight_beyond_half_precision_is_refused() -> None:

@@ -20,7 +20,7 @@ OPERATORS = frozenset(
     {"Add", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "Conv", "DequantizeLinear", "Div", "Expand"}
     | {"Flatten", "Gather", "Gemm", "Identity", "LayerNormalization", "LeakyRelu", "MatMul", "MaxPool", "Mul", "PRelu"}
     | {"Pow", "QuantizeLinear", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Shape"}
-    | {"Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze"}
+    | {"Sigmoid", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze"}
 )
 MUST_BE_CONSTANT = {"Slice": (3,), "Squeeze": (1,), "Unsqueeze": (1,), "ReduceSum": (1,)}
 TYPES = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.INT32, TensorProto.INT64}
