@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, Dataset
 
-from train.features import LogMel, in_full_scale
+from train.features import in_full_scale
+from train.front_end import FrontEnd
 from train.network import Network
 from train.windows import Batch, whole_batch
 
@@ -38,13 +39,12 @@ def _batches(n_windows: int) -> list[list[int]]:
 
 
 class _FromWave(nn.Module):
-    """The network with its log-mel, so that waves alone go in, float32 in -1..1 or int16 as they are stored."""
+    """The network with its front end, so that waves alone go in, float32 in -1..1 or int16 as they are stored."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
-        self.log_mel = LogMel()
+        self.front_end = FrontEnd(network.spec.branches)
 
     def forward(self, wave: Tensor) -> Tensor:
-        wave = in_full_scale(wave)
-        return cast("Tensor", self.network(wave, self.log_mel(wave))[0])
+        return cast("Tensor", self.network(*self.front_end(in_full_scale(wave)))[0])

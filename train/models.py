@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from edge_asd.types import FeatureSpec
 from train.baselines import ChunkClassifier, ChunkSpec, FrameNetwork, FrameSpec
-from train.network import Network, NetworkSpec
+from train.network import Branch, Network, NetworkSpec
 from train.settings import TrainingSettings
 
 AnySpec: TypeAlias = NetworkSpec | FrameSpec | ChunkSpec
@@ -33,6 +33,11 @@ def spec_for(settings: TrainingSettings, classes: Sequence[str]) -> AnySpec:
         predicts="all" if settings.model == "ae" else "middle",
         type_of_class=tuple(known.index(machine_type) for machine_type in types),
     )
+
+
+def branches_of(spec: AnySpec) -> tuple[Branch, ...]:
+    """What a network hears its windows by; a baseline by the log-mel alone."""
+    return spec.branches if isinstance(spec, NetworkSpec) else ("log_mel",)
 
 
 def network_of(spec: AnySpec, feature_spec: FeatureSpec | None = None) -> AnyNetwork:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import lightning
 import numpy as np
@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from train.features import LogMel, in_full_scale
+from train.features import in_full_scale
+from train.front_end import FrontEnd
 from train.losses import arcmix, noisy_arcmix, noisy_supcon
-from train.models import AnySpec, network_of
+from train.models import AnySpec, branches_of, network_of
 from train.network import Network
 from train.processes import Processes, gather_rows
 from train.settings import TrainingSettings
@@ -35,7 +36,8 @@ class TrainingModule(lightning.LightningModule):
     def __init__(self, spec: AnySpec, settings: TrainingSettings, processes: Processes | None = None) -> None:
         super().__init__()
         self.settings = settings
-        self._front_end = [LogMel()]  # in a list: it is none of the entries that are averaged, or decay
+        # In a list: it is none of the entries that are averaged, or decay.
+        self._front_end = [FrontEnd(branches_of(spec))]
         self.network = network_of(spec)
         self._processes = processes or Processes()
         self._sums: dict[str, Tensor] = {}  # of each term of the loss, over the steps of this epoch
@@ -63,15 +65,14 @@ class TrainingModule(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], _batch_index: int) -> Tensor:
         """Return the loss of the batch, mixed where wanted with a permutation of itself: waves and dB log-mels."""
         wave, label_a = batch  # (B, samples), (B,)
-        log_mel = self._log_mel_db(wave)  # (B, 128, 313)
+        wave, log_mel = self._inputs(wave)  # (B, samples), (B, 128, 313); empty where no branch takes it
         label_a = gather_rows(label_a)  # (all,), of all processes, as the losses are
         label_b, lam = label_a, 1.0
         alpha = self.settings.mixup_alpha
         if alpha is not None:
             lam, permutation = self._draw_mixture(alpha, len(label_a), wave.device)
             partners = permutation[self._processes.rows(len(label_a))]
-            wave = torch.lerp(gather_rows(wave)[partners], wave, lam)
-            log_mel = torch.lerp(gather_rows(log_mel)[partners], log_mel, lam)
+            wave, log_mel = (_mixed(rows, partners, lam) for rows in (wave, log_mel))
             label_b = label_a[permutation]
         terms = self._losses(wave, log_mel, label_a, label_b, lam)
         loss = torch.stack(list(terms.values())).sum()
@@ -100,7 +101,7 @@ class TrainingModule(lightning.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], _batch_index: int) -> None:
         """Log the loss of the batch unmixed."""
         wave, label = batch
-        terms = self._losses(wave, self._log_mel_db(wave), label, label, 1.0)
+        terms = self._losses(*self._inputs(wave), label, label, 1.0)
         loss = torch.stack(list(terms.values())).sum()
         self.log("validation_loss", loss, on_step=False, on_epoch=True, batch_size=len(wave))
 
@@ -116,9 +117,9 @@ class TrainingModule(lightning.LightningModule):
         rng = np.random.default_rng([self.settings.seed, 3, self.global_step])
         return float(rng.beta(alpha, alpha)), torch.from_numpy(rng.permutation(n_rows)).to(device)
 
-    def _log_mel_db(self, wave: Tensor) -> Tensor:
-        with torch.no_grad(), torch.autocast(wave.device.type, enabled=False):  # dB need float32
-            return cast("Tensor", self._front_end[0].to(wave.device)(wave))
+    def _inputs(self, wave: Tensor) -> tuple[Tensor, Tensor]:
+        inputs: tuple[Tensor, Tensor] = self._front_end[0].to(wave.device)(wave)
+        return inputs
 
     def _losses(self, wave: Tensor, log_mel: Tensor, label_a: Tensor, label_b: Tensor, lam: float) -> dict[str, Tensor]:
         """Terms of the loss by name; their sum is trained. The labels are those of all processes."""
@@ -155,3 +156,8 @@ class TrainingModule(lightning.LightningModule):
         means = F.normalize(here.T @ embedding)  # (classes, 128)
         moved = F.normalize(torch.lerp(F.normalize(weight), means, _CLASS_MEAN_STEP))
         weight.copy_(torch.where(here.any(dim=0)[:, None], moved, weight))
+
+
+def _mixed(rows: Tensor, partners: Tensor, lam: float) -> Tensor:
+    """Mix rows (B, ...) with those of all processes that are their partners (B,); what is empty stays so."""
+    return torch.lerp(gather_rows(rows)[partners], rows, lam) if rows.numel() else rows

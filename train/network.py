@@ -17,6 +17,8 @@ Branch: TypeAlias = Literal["log_mel", "tgram", "tfgram", "tagram"]
 HeadActivation: TypeAlias = Literal["relu", "leaky_relu"]
 
 BRANCHES: tuple[Branch, ...] = ("log_mel", "tgram", "tfgram", "tagram")
+WAVE_BRANCHES: tuple[Branch, ...] = ("tgram", "tfgram")
+"""Those of the wave; the others are of the log-mel."""
 TFSTGRAM: tuple[Branch, ...] = ("log_mel", "tgram", "tfgram")
 HEAD_ACTIVATIONS: tuple[HeadActivation, ...] = ("relu", "leaky_relu")
 EMBEDDING_SIZE = 128
@@ -197,8 +199,8 @@ class Network(nn.Module):
     def forward(self, wave: Tensor, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         """Embed windows.
 
-        wave: (B, 160000) float32 in -1..1, unused where no branch is of the wave.
-        log_mel: (B, 128, 313) float32 in dB, unused where all branches are of the wave.
+        wave: (B, 160000) float32 in -1..1, unused where no branch is of the wave: it may be empty then.
+        log_mel: (B, 128, 313) float32 in dB, unused where all branches are of the wave: it may be empty then.
 
         Returns:
             embedding (B, 128) of unit length, cosine (B, classes) to every class weight.

@@ -15,7 +15,8 @@ from edge_asd.score import MarginScorer
 from edge_asd.types import FloatArray
 from train.checkpoint import Checkpoint
 from train.data import Waves
-from train.features import LogMel
+from train.front_end import FrontEnd
+from train.models import branches_of
 from train.network import Network
 from train.settings import Device
 
@@ -43,7 +44,7 @@ class ClipScorer:
             raise UnavailableError("--device is cuda and torch finds no CUDA device; expected one; use --device cpu")
         self._device = torch.device(device)
         self._network = checkpoint.network.to(self._device).eval()
-        self._log_mel = LogMel(checkpoint.feature_spec).to(self._device)
+        self._front_end = FrontEnd(branches_of(checkpoint.spec), checkpoint.feature_spec).to(self._device)
         self._classes = {name: index for index, name in enumerate(checkpoint.classes)}
         self._n_samples = checkpoint.feature_spec.window_samples
         self._windows = windows
@@ -78,7 +79,7 @@ class ClipScorer:
 
     def _score_batch(self, wave: Tensor, own: NDArray[np.int64]) -> FloatArray:
         """Score windows (B, window_samples) as classes (B,): z of a network with margin, the error of a baseline."""
-        log_mel = self._log_mel(wave)  # (B, n_mels, n_frames)
+        wave, log_mel = self._front_end(wave)  # (B, window_samples), (B, n_mels, n_frames)
         network = self._network
         if not isinstance(network, Network):
             scores: FloatArray = network(log_mel, torch.from_numpy(own).to(self._device)).float().cpu().numpy()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edge_asd.types import FeatureSpec
 from train.augment import alter_window
-from train.features import LogMel
+from train.front_end import FrontEnd
 from train.network import EMBEDDING_SIZE, Network
 from train.retain.mixtures import Mixtures
 from train.windows import ALTERED_SUFFIX
@@ -51,12 +51,12 @@ def with_mean_embeddings(
     result.load_state_dict(
         {name: trained[name] if trained[name].shape == value.shape else value for name, value in fresh.items()}
     )
-    log_mel = LogMel(feature_spec)
+    front_end = FrontEnd(network.spec.branches, feature_spec)
     sums = torch.zeros(len(names), EMBEDDING_SIZE)
 
     def add(wave: Tensor, machine: Tensor, suffix: str) -> None:
         places = torch.tensor([names.index(machines[label] + suffix) for label in machine.tolist()])
-        sums.index_add_(0, places, network(wave, log_mel(wave))[0])
+        sums.index_add_(0, places, network(*front_end(wave))[0])
 
     n_draws = draws_each * len(machines)
     for first in range(0, n_draws, _BATCH):

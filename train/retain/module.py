@@ -14,8 +14,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from edge_asd.errors import EdgeAsdError, UsageError
 from edge_asd.types import FeatureSpec
-from train.features import LogMel
-from train.retain.encoders import Encoder
+from train.front_end import FrontEnd
+from train.network import BRANCHES
+from train.retain.encoders import Encoder, NetworkEncoder
 from train.retain.losses import alignment, mixture_target, naming, scaled, tagging
 from train.retain.mixtures import MixtureBatch
 from train.retain.settings import RetainSettings
@@ -42,7 +43,8 @@ class RetainModule(lightning.LightningModule):
         self.settings = settings
         self.feature_spec = feature_spec
         self.n_machines = n_machines
-        self.log_mel = LogMel(feature_spec)
+        branches = encoder.network.spec.branches if isinstance(encoder, NetworkEncoder) else BRANCHES
+        self.front_end = FrontEnd(branches, feature_spec)
         self.student = encoder
         self.teacher = copy.deepcopy(encoder).requires_grad_(requires_grad=False) if settings.aligns else None
         n_logits = n_machines if settings.objective == "denoise" else n_machines + n_tags
@@ -58,9 +60,7 @@ class RetainModule(lightning.LightningModule):
     def training_step(self, batch: MixtureBatch, _batch_index: int) -> Tensor:
         """Return the loss of a batch, the mixture masked."""
         rng = np.random.default_rng([self.settings.seed, 6, self.global_step])
-        wave, log_mel = mask_mixture(
-            batch.mixture, self._log_mel_db(batch.mixture), self.settings, self.feature_spec, rng
-        )
+        wave, log_mel = mask_mixture(*self._inputs(batch.mixture), self.settings, self.feature_spec, rng)
         terms = self._losses(wave, log_mel, batch)
         loss = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
@@ -75,7 +75,7 @@ class RetainModule(lightning.LightningModule):
 
     def validation_step(self, batch: MixtureBatch, _batch_index: int) -> None:
         """Log the losses of a batch, not masked."""
-        terms = self._losses(batch.mixture, self._log_mel_db(batch.mixture), batch)
+        terms = self._losses(*self._inputs(batch.mixture), batch)
         for name, term in (*terms.items(), ("loss", torch.stack(list(terms.values())).sum())):
             self.log(f"validation_{name}", term, on_step=False, on_epoch=True, batch_size=len(batch.mixture))
 
@@ -108,9 +108,9 @@ class RetainModule(lightning.LightningModule):
         """The teacher's embeddings of the parts, mixed: (B, size)."""
         teacher = cast("Encoder", self.teacher) if self.training else cast("Encoder", self.teacher).forward
         parts = torch.cat((batch.clean, batch.noise))  # (2 B, window_samples)
-        clean, noise = teacher(parts, self._log_mel_db(parts), self.settings.layer).float().chunk(2)
+        clean, noise = teacher(*self._inputs(parts), self.settings.layer).float().chunk(2)
         return mixture_target(clean, noise, self.settings.clean_share, self.settings.scaling)
 
-    def _log_mel_db(self, wave: Tensor) -> Tensor:
-        with torch.no_grad(), torch.autocast(wave.device.type, enabled=False):  # dB need float32
-            return cast("Tensor", self.log_mel(wave))
+    def _inputs(self, wave: Tensor) -> tuple[Tensor, Tensor]:
+        inputs: tuple[Tensor, Tensor] = self.front_end(wave)
+        return inputs

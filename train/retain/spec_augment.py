@@ -16,6 +16,8 @@ def mask_mixture(
 ) -> tuple[Tensor, Tensor]:
     """Mask (B, window_samples) and (B, n_mels, n_frames), each window with masks of its own; neither is altered.
 
+    What is empty, (B, 0), stays so, and the other's masks are the same.
+
     Masked log-mel takes the window's mean in dB. The wave is silent in the masked frames, as its branches would hear
     what is masked otherwise; bands are masked in the log-mel alone.
 
@@ -23,11 +25,13 @@ def mask_mixture(
     """
     frames = _stretches(rng, len(wave), spec.n_frames, settings.time_masks, settings.time_mask_frames)
     mels = _stretches(rng, len(wave), spec.n_mels, settings.frequency_masks, settings.frequency_mask_mels)
-    samples = np.repeat(frames, spec.hop_samples, axis=1)[:, : spec.window_samples]  # (B, window_samples)
-    masked = torch.from_numpy(frames[:, None, :] | mels[:, :, None]).to(log_mel.device)  # (B, n_mels, n_frames)
-    mean_db = log_mel.mean(dim=(1, 2), keepdim=True)
-    silenced = torch.from_numpy(samples).to(wave.device)
-    return wave.masked_fill(silenced, 0.0), torch.where(masked, mean_db, log_mel)
+    if wave.numel():
+        samples = np.repeat(frames, spec.hop_samples, axis=1)[:, : spec.window_samples]  # (B, window_samples)
+        wave = wave.masked_fill(torch.from_numpy(samples).to(wave.device), 0.0)
+    if log_mel.numel():
+        masked = torch.from_numpy(frames[:, None, :] | mels[:, :, None]).to(log_mel.device)  # (B, n_mels, n_frames)
+        log_mel = torch.where(masked, log_mel.mean(dim=(1, 2), keepdim=True), log_mel)
+    return wave, log_mel
 
 
 def _stretches(rng: np.random.Generator, n_windows: int, n_places: int, n_masks: int, widest: int) -> NDArray[np.bool_]:

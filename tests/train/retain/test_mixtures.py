@@ -145,3 +145,18 @@ def test_no_masks_change_nothing():
     settings = RetainSettings(time_masks=0, frequency_masks=0)
     found = mask_mixture(wave, log_mel, settings, SPEC, np.random.default_rng(0))
     assert all(torch.equal(one, other) for one, other in zip(found, (wave, log_mel), strict=True))
+
+
+def test_unused_input_is_not_masked():
+    """It stays empty, and the other one's masks are the same."""
+    wave, log_mel = torch.randn(2, SPEC.window_samples), torch.randn(2, SPEC.n_mels, SPEC.n_frames)
+    unused, settings = torch.empty(2, 0), RetainSettings()
+    both, first, second = (
+        mask_mixture(*inputs, settings, SPEC, np.random.default_rng(0))
+        for inputs in ((wave, log_mel), (wave, unused), (unused, log_mel))
+    )
+    assert torch.equal(first[0], both[0])
+    assert torch.equal(second[1], both[1])
+    assert not torch.equal(both[0], wave)
+    assert not torch.equal(both[1], log_mel)
+    assert (first[1].shape, second[0].shape) == ((2, 0), (2, 0))

@@ -107,7 +107,7 @@ def module_of(**settings):
 def test_each_loss_can_be_switched_off(settings, terms, n_logits):
     """And the baseline names machines alone, without a teacher."""
     module, batch = module_of(**settings), batch_of(4)
-    found = module._losses(batch.mixture, module.log_mel(batch.mixture), batch)
+    found = module._losses(*module.front_end(batch.mixture), batch)
     assert set(found) == terms
     assert module.tags.out_features == n_logits
     assert (module.teacher is not None) == ("alignment" in terms)
@@ -120,7 +120,7 @@ def test_teacher_stays_as_it_was():
     before = {name: value.clone() for name, value in module.teacher.state_dict().items()}
     assert module.student.training
     assert not module.teacher.training
-    sum(module._losses(batch.mixture, module.log_mel(batch.mixture), batch).values()).backward()
+    sum(module._losses(*module.front_end(batch.mixture), batch).values()).backward()
     assert all(parameter.grad is None for parameter in module.teacher.parameters())
     assert all(parameter.grad is not None for parameter in module.student.parameters())
     assert all(torch.equal(before[name], value) for name, value in module.teacher.state_dict().items())
@@ -130,7 +130,7 @@ def test_weights_scale_their_losses():
     """Each its own."""
     batch = batch_of(4)
     plain, weighted = module_of(), module_of(tag_weight=2.0, align_weight=3.0)
-    one, other = (m._losses(batch.mixture, m.log_mel(batch.mixture), batch) for m in (plain, weighted))
+    one, other = (m._losses(*m.front_end(batch.mixture), batch) for m in (plain, weighted))
     torch.testing.assert_close(other["tagging"], 2.0 * one["tagging"])
     torch.testing.assert_close(other["alignment"], 3.0 * one["alignment"])
 
