@@ -3,7 +3,7 @@
 `python tests/tensorrt_kit/prepare.py FOLDER` makes, for tests alone:
 
 FOLDER/builder   `import tensorrt` of 11.4 that parses ONNX and builds engines on the CPU (by the TensorRT-RTX library)
-FOLDER/10.3, 10.13, 10.16   `import tensorrt` whose classes can be looked at
+FOLDER/8.6, 10.3, 10.13, 10.16   `import tensorrt` whose classes can be looked at; 8.6 for Python up to 3.11 alone
 FOLDER/nvrtc     the compiler library of JetPack 6.1 and 6.2's CUDA
 
 About 180 MB are fetched. Needs gcc and x86-64 Linux. NVIDIA's files never belong in a commit.
@@ -19,12 +19,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 BINDINGS = {
+    "8.6": "tensorrt-bindings==8.6.1",
     "10.3": "tensorrt-cu12-bindings==10.3.0",
     "10.13": "tensorrt-cu12-bindings==10.13.3.9",
     "10.16": "tensorrt-cu13-bindings==10.16.1.11",
 }
 BUILDER = ("tensorrt-cu13-bindings==11.4.0.106", "onnxruntime-ep-nv-tensorrt-rtx-cu13==0.5.0")
 NVRTC = "nvidia-cuda-nvrtc-cu12==12.6.85"
+NEWEST_PYTHON_OF_8_6 = (3, 11)
 LIBRARIES = ("libnvinfer", "libnvonnxparser", "libnvinfer_plugin")
 INIT = """# TEST ONLY
 import ctypes
@@ -44,7 +46,8 @@ def main() -> None:
         kit = Path(name) / "kit"
         _builder(kit / "builder")
         for version, wheel in BINDINGS.items():
-            _bindings(kit / version, wheel)
+            if version != "8.6" or sys.version_info[:2] <= NEWEST_PYTHON_OF_8_6:
+                _bindings(kit / version, wheel)
         _unpack(kit / "nvrtc", NVRTC)
         shutil.rmtree(folder, ignore_errors=True)
         kit.rename(folder)
@@ -69,7 +72,8 @@ def _builder(folder: Path) -> None:
 def _bindings(folder: Path, wheel: str) -> None:
     _unpack(folder, wheel)
     (folder / "tensorrt" / "lib").mkdir(parents=True)
-    names = [f"{stem}.so.10" for stem in LIBRARIES]
+    stems, major = ((*LIBRARIES, "libnvparsers"), 8) if folder.name == "8.6" else (LIBRARIES, 10)
+    names = [f"{stem}.so.{major}" for stem in stems]
     for name in names:
         _compile(folder / "tensorrt" / "lib" / name, HERE / "absent.c")
     (folder / "tensorrt" / "__init__.py").write_text(INIT.format(libraries=names))
