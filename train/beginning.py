@@ -73,6 +73,7 @@ def begin(folder: Path, settings: TrainingSettings, console: Console) -> Beginni
         validation_share=settings.validation_share,
         held_out_share=settings.held_out_share,
         limit=settings.limit,
+        fewest_classes=settings.fewest_classes,
     )
     class_of_file = {recording.file: recording.class_name for recording in recordings}
     split = dataclasses.replace(

@@ -196,6 +196,11 @@ class TrainingSettings:
         )
 
     @property
+    def fewest_classes(self) -> int:
+        """That the model learns from: an autoencoder hears each machine type alone, a classifier tells IDs apart."""
+        return 1 if self.model in ("ae", "idnn") else 2
+
+    @property
     def validation_interval(self) -> int:
         """Epochs between two validations, of which every run has one with `loss` at least."""
         return min(self.validate_every, self.epochs)

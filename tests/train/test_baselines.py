@@ -1,9 +1,12 @@
 """The baselines score what their definitions say, and no device runs them."""
 
+import json
+
 import pytest
 import torch
 
 from edge_asd.errors import EdgeAsdError
+from train import evaluate, fit
 from train.baselines import ChunkClassifier, ChunkSpec, FrameNetwork, FrameSpec
 from train.checkpoint import Checkpoint, network_for_device
 
@@ -68,3 +71,32 @@ def test_baseline_is_refused_for_a_device():
     checkpoint = Checkpoint(network=ChunkClassifier(spec), spec=spec, classes=("t/a", "t/b"))
     with pytest.raises(EdgeAsdError, match="train one, as with --preset tfstgram-os-scl"):
         network_for_device(checkpoint)
+
+
+@pytest.fixture
+def one_machine(tones, write_metadata):
+    """A data folder with four healthy recordings of one machine and a damaged one."""
+    lines = [[f"a_{number}.wav", "tone", "a", "normal", "none", f"a_{number}"] for number in range(4)]
+    write_metadata(tones, [*lines, ["a_bad.wav", "tone", "a", "anomaly", "none", "a_bad"]])
+    return tones
+
+
+@pytest.mark.parametrize("preset", ["ae", "idnn"])
+def test_autoencoder_needs_no_second_machine(one_machine, tmp_path, preset):
+    """It trains and is evaluated on one alone."""
+    run, report = tmp_path / "run", tmp_path / "report"
+    options = ["--preset", preset, "--epochs", "1", "--batch-size", "2"]
+    assert fit.main([str(one_machine), "--out", str(run), *options]) == 0
+    assert evaluate.main([str(run), str(one_machine), "--out", str(report)]) == 0
+    rows = json.loads((report / "metrics.json").read_text())["runs"]["run"]
+    figures = next(row["figures"] for row in rows if row["name"] == "tone/a")
+    assert 0.0 <= figures["auc"]["value"] <= 1.0
+
+
+@pytest.mark.parametrize("preset", ["mobilenetv2", "tfstgram-os-scl"])
+def test_classifier_of_one_machine_is_refused(one_machine, tmp_path, capsys, preset):
+    """With the reason, and with what can be trained."""
+    assert fit.main([str(one_machine), "--out", str(tmp_path / "run"), "--preset", preset]) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert "1 class with healthy recordings to train on (tone/a); expected 2 or more: the network learns by" in message
+    assert "train one alone: python -m train.fit --preset ae, or idnn" in message

@@ -35,6 +35,7 @@ def split_recordings(
     validation_share: float,
     held_out_share: float,
     limit: int | None = None,
+    fewest_classes: int = 2,
 ) -> tuple[tuple[str, ...], Split]:
     """Split by group, the same for the same seed; classes that share no group are split independently of each other.
 
@@ -50,12 +51,13 @@ def split_recordings(
         validation_share: of the class's groups, 0..1.
         held_out_share: of the class's groups, 0..1.
         limit: at most this many groups of healthy recordings a class.
+        fewest_classes: that what is trained can do with; a classifier learns by telling two or more apart.
 
     Returns:
         Class names in order, and the split.
 
     Raises:
-        UsageError: fewer than two classes, too few recordings in one, or an anomaly stated for training.
+        UsageError: fewer classes than those, too few recordings in one, or an anomaly stated for training.
     """
     _check_stated(recordings)
     anomaly_groups = {recording.group for recording in recordings if recording.label == "anomaly"}
@@ -69,10 +71,16 @@ def split_recordings(
         for class_name, members in normal.items()
         if any(recording.stated_split != "test" for recording in members)
     }
-    if len(normal) < 2:
+    if len(normal) < fewest_classes:
+        advice = (
+            "the network learns by telling machines apart; add recordings of another machine, or train one alone: "
+            "python -m train.fit --preset ae, or idnn"
+            if fewest_classes > 1
+            else "add healthy recordings that are not stated for the test"
+        )
         raise UsageError(
-            f"{len(normal)} class with healthy recordings to train on ({', '.join(normal) or 'none'}); expected 2 or "
-            "more: the network learns by telling machines apart; add recordings of another machine"
+            f"{len(normal)} class with healthy recordings to train on ({', '.join(normal) or 'none'}); expected "
+            f"{fewest_classes} or more: {advice}"
         )
     sides: dict[str, list[str]] = {"train": [], "validation": [], "held_out": []}
     placed: dict[str, str] = {}
