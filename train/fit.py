@@ -19,12 +19,12 @@ from train.batch_norm import measure_batch_norm
 from train.beginning import Beginning, begin
 from train.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, save_checkpoint
 from train.evaluation.streams import metrics_of, print_scores, score_streams, write_scores
-from train.keep_state import SAVE_EVERY_S, STATE_NAME, read_state
+from train.keep_state import SAVE_EVERY_S, STATE_NAME
 from train.network import Network
 from train.plan import print_plan
 from train.processes import Processes
 from train.rehearsal import plan_run
-from train.resume import has_ended, identity_of, open_or_resume
+from train.resume import has_ended, identity_of, open_or_resume, what_is_left
 from train.run_folder import METRICS_NAME, hold_run, telling_of_a_full_disk, write_json, write_start, write_text
 from train.settings import TrainingSettings
 from train.settings_options import add_settings, settings_from
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with stoppable():
             return _run(options, console, arguments if arguments is not None else sys.argv[1:])
     except Stopped as stopped:
-        console.print(_going_on(options.out), style="yellow", highlight=False, markup=False, soft_wrap=True)
+        console.print(what_is_left(options.out), style="yellow", highlight=False, markup=False, soft_wrap=True)
         return stopped.exit_code
     except EdgeAsdError as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
@@ -150,17 +150,6 @@ def _run(options: argparse.Namespace, console: Console, arguments: Sequence[str]
         console.print(f"{name}: {value:.4g}", highlight=False, markup=False)
     print(options.out / CHECKPOINT_NAME)
     return 0
-
-
-def _going_on(run: Path | None) -> str:
-    """What is left of a run that was stopped."""
-    try:
-        state = read_state(run) if run is not None else None
-    except EdgeAsdError as error:
-        return f"stopped; {error}"
-    if state is not None:
-        return f"stopped; the state of step {state.n_steps} is kept: --resume goes on from there"
-    return "stopped before a state was kept" + (": --resume begins anew" if run is not None else "")
 
 
 if __name__ == "__main__":

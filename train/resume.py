@@ -9,15 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_asd.errors import UsageError
+from edge_asd.errors import EdgeAsdError, UsageError
 from train.beginning import Beginning
 from train.data.folder import stat_of
 from train.data.prepared import is_prepared, read_index
 from train.keep_state import STATE_NAME, State, read_state
 from train.processes import Processes
-from train.run_folder import METRICS_NAME, open_run, read_settings, write_json
-
-_IDENTITY_NAME = "identity.json"
+from train.run_folder import IDENTITY_NAME, METRICS_NAME, open_run, read_settings, write_json
 
 
 def identity_of(folder: Path, beginning: Beginning) -> dict[str, Any]:
@@ -55,6 +53,17 @@ def has_ended(run: Path) -> bool:
     return (run / METRICS_NAME).is_file() and not (run / STATE_NAME).exists()
 
 
+def what_is_left(run: Path | None) -> str:
+    """What a run that was stopped left to go on from, in words; None: it had no folder."""
+    try:
+        state = read_state(run) if run is not None else None
+    except EdgeAsdError as error:
+        return f"stopped; {error}"
+    if state is not None:
+        return f"stopped; the state of step {state.n_steps} is kept: --resume goes on from there"
+    return "stopped before a state was kept" + (": --resume begins anew" if run is not None else "")
+
+
 def open_or_resume(run: Path, identity: Mapping[str, Any], processes: Processes, *, resume: bool) -> State | None:
     """Open the folder of a run; returns the state to go on from, None where there is none.
 
@@ -70,7 +79,7 @@ def open_or_resume(run: Path, identity: Mapping[str, Any], processes: Processes,
             )
         if processes.rank == 0:
             open_run(run)
-            write_json(run / _IDENTITY_NAME, identity)
+            write_json(run / IDENTITY_NAME, identity)
         return None
     if has_ended(run):
         _check_same(run, _read_identity(run), identity)
@@ -80,13 +89,13 @@ def open_or_resume(run: Path, identity: Mapping[str, Any], processes: Processes,
     elif processes.rank == 0:
         open_run(run, over_unfinished=True)
     if processes.rank == 0:
-        write_json(run / _IDENTITY_NAME, identity)
+        write_json(run / IDENTITY_NAME, identity)
     return state
 
 
 def _read_identity(run: Path) -> dict[str, Any]:
     """What a run depended on; of one that ended under an earlier version its settings alone."""
-    path = run / _IDENTITY_NAME
+    path = run / IDENTITY_NAME
     if not path.exists():
         return {"settings": read_settings(run)}
     try:

@@ -40,6 +40,8 @@ class RunSettings(Protocol):
 
 _SETTINGS_NAME = "settings.json"
 _CURVES_NAME = "metrics.csv"
+IDENTITY_NAME = "identity.json"
+"""What a run depends on; a folder that holds it holds a run."""
 METRICS_NAME = "metrics.json"
 """Written when a run ends."""
 
@@ -86,7 +88,7 @@ def open_run(run: Path, *, over_unfinished: bool = False) -> None:
     try:
         run.mkdir(parents=True, exist_ok=True)
         found = {path.name for path in run.iterdir()}
-        begun = found <= {_CURVES_NAME} or {_CURVES_NAME, _SETTINGS_NAME} <= found  # in the order of their writing
+        begun = found <= {_CURVES_NAME} or IDENTITY_NAME in found  # the logger removes the curves until it has a row
         if not begun:
             raise UsageError(
                 f"{run}: holds {', '.join(sorted(found)[:5])}, and no run that was cut off; expected a new or empty "

@@ -51,3 +51,14 @@ def test_run_that_ended_under_an_earlier_version_is_known_by_its_settings(ended)
     assert open_or_resume(ended, {**IDENTITY, "sound": "another"}, Processes(), resume=True) is None
     with pytest.raises(UsageError, match="seed was 0, now 1"):
         open_or_resume(ended, {"settings": {"seed": 1}, "sound": "one"}, Processes(), resume=True)
+
+
+@pytest.mark.parametrize("left", [[], ["metrics.csv"], ["identity.json"], ["identity.json", "settings.json"]])
+def test_run_that_was_cut_off_before_it_kept_anything_begins_anew(tmp_path, left):
+    """Whichever of its first files it wrote; the logger takes the empty curves away until it has a row."""
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in left:
+        (run / name).touch()
+    assert open_or_resume(run, IDENTITY, Processes(), resume=True) is None
+    assert json.loads((run / "identity.json").read_text()) == IDENTITY
