@@ -14,9 +14,12 @@ from pathlib import Path
 from rich.console import Console
 
 from edge_asd.errors import EdgeAsdError, UsageError
+from train.resume import what_is_left
 from train.retain.encoders import told
 from train.retain.options import add_settings, settings_from
-from train.retain.run import retain
+from train.retain.run import Retained, retain
+from train.run_folder import write_text
+from train.stopping import Stopped, stoppable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,26 +67,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning.*")  # advice on worker counts, not faults
     try:
-        for name in options.plugins:
-            _import(name)
-        retained = retain(
-            options.data,
-            options.noise,
-            options.out,
-            settings_from(options),
-            console,
-            test_noise=options.test_noise,
-            resume=options.resume,
-        )
+        with stoppable():
+            retained = _run(options, console)
+            command = ["python", "-m", "train.retain", *(arguments if arguments is not None else sys.argv[1:])]
+            write_text(options.out / "command.txt", shlex.join(command) + "\n")
+    except Stopped as stopped:
+        console.print(what_is_left(options.out), style="yellow", highlight=False, markup=False, soft_wrap=True)
+        return stopped.exit_code
     except EdgeAsdError as error:
         console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code
-    command = shlex.join(["python", "-m", "train.retain", *(arguments if arguments is not None else sys.argv[1:])])
-    (options.out / "command.txt").write_text(command + "\n", encoding="utf-8")
     for name, value in retained.metrics.items():
         console.print(f"{name}: {value:.4g}", highlight=False, markup=False)
     print(retained.file)
     return 0
+
+
+def _run(options: argparse.Namespace, console: Console) -> Retained:
+    for name in options.plugins:
+        _import(name)
+    return retain(
+        options.data,
+        options.noise,
+        options.out,
+        settings_from(options),
+        console,
+        test_noise=options.test_noise,
+        resume=options.resume,
+    )
 
 
 def _import(name: str) -> None:

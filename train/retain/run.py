@@ -38,7 +38,7 @@ from train.retain.encoders import (
 from train.retain.material import Material, gather
 from train.retain.module import RetainModule
 from train.retain.settings import RetainSettings
-from train.run_folder import METRICS_NAME, telling_of_a_full_disk, write_json, write_start
+from train.run_folder import METRICS_NAME, hold_run, telling_of_a_full_disk, write_json, write_start
 from train.trainer import open_logs, quietly
 from train.windows import EpochDraws, whole_batch
 
@@ -83,6 +83,7 @@ def retain(
         UsageError: the data, the start or the settings cannot be trained on, or `run` holds another run.
         ClipError: a clip cannot be used.
         UnavailableError: the device is not there.
+        TemporaryError: another process trains into `run`.
         EdgeAsdError: the run folder cannot be written, or the loss is not finite.
     """
     if settings.device == "cuda" and not torch.cuda.is_available():
@@ -96,18 +97,19 @@ def retain(
         encoder, settings, n_machines=len(material.classes), n_tags=len(material.tags), feature_spec=spec
     )
     identity = _identity(folder, noise_folder, settings, material)
-    state = open_or_resume(run, identity, Processes(), resume=resume)
-    if resume and has_ended(run):
+    with hold_run(run):
+        state = open_or_resume(run, identity, Processes(), resume=resume)
+        if resume and has_ended(run):
+            return _ended(run, settings)
+        with telling_of_a_full_disk(run):
+            if state is None:
+                write_start(run, settings, material.classes, material.split, material.recordings)
+                _write_noise(run / "noise.csv", material)
+            metrics = _train(run, module, material, identity, state, console=console, save_every_s=save_every_s)
+            _save(run, module, material, start, metrics)
+            write_json(run / METRICS_NAME, metrics)
+            (run / STATE_NAME).unlink(missing_ok=True)
         return _ended(run, settings)
-    with telling_of_a_full_disk(run):
-        if state is None:
-            write_start(run, settings, material.classes, material.split, material.recordings)
-            _write_noise(run / "noise.csv", material)
-        metrics = _train(run, module, material, identity, state, console=console, save_every_s=save_every_s)
-        _save(run, module, material, start, metrics)
-        write_json(run / METRICS_NAME, metrics)
-        (run / STATE_NAME).unlink(missing_ok=True)
-    return _ended(run, settings)
 
 
 def _settled(settings: RetainSettings) -> RetainSettings:

@@ -2,6 +2,12 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +17,7 @@ from train.checkpoint import load_checkpoint
 from train.retain.__main__ import main
 from train.retain.module import RetainModule
 from train.retain.run import retain
+from train.run_folder import hold_run
 
 QUICK = [*("--steps", "2"), *("--warm-up-steps", "1"), *("--batch-size", "2"), *("--validate-every", "2")]
 
@@ -188,3 +195,30 @@ def test_run_with_other_tags_is_not_gone_on_with(tones, noise, levels, tmp_path,
     assert main([*command, "--resume"]) == 2
     write_tags("one", "other")
     assert main([*command, "--resume"]) == 0
+
+
+def test_stopped_run_says_so_and_ends_with_the_code_of_its_signal(tones, noise, levels, tmp_path):
+    """As train.fit does. In a process of its own, which the signal may end."""
+    run, root = tmp_path / "run", Path(__file__).resolve().parents[3]
+    options = ["--noise", str(noise), *QUICK, *levels, "--steps", "100000", "--out", str(run)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(tmp_path)])}
+    command = [sys.executable, "-m", "train.retain", str(tones), *options]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while not (run / "metrics.csv").exists() or not (run / "metrics.csv").read_text():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert "stopped before a state was kept: --resume begins anew" in " ".join(said.split())
+    assert "Traceback" not in said
+    assert not (run / "encoder.pt").exists()
+
+
+def test_run_folder_is_held_by_one_process(tones, noise, levels, tmp_path, capsys):
+    """The second one may try again later."""
+    run = tmp_path / "run"
+    with hold_run(run):
+        assert main([str(tones), "--noise", str(noise), *QUICK, *levels, "--out", str(run)]) == 75
+    assert "another process trains into it" in told(capsys)
+    assert list(run.iterdir()) == []
