@@ -7,7 +7,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -26,12 +27,16 @@ Kind: TypeAlias = Literal["engine", "kernel", "timing"]
 Key: TypeAlias = Mapping[str, str]
 """All that the content depends on, in words."""
 
+CheckStop: TypeAlias = Callable[[], None]
+"""Is called while something takes minutes; what it raises ends that."""
+
 MAX_FILES_A_KIND = 8
 MAX_FILE_BYTES = 512 * 1024 * 1024
 _MAGIC = b"edge-asd artifact 1\n"
 _SEAL_BYTES = 32
 _MAX_HEADER_BYTES = 64 * 1024
 _WRITABLE_BY_OTHERS = 0o022
+_LOOK_FOR_LOCK_EVERY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +78,12 @@ class Artifacts:
 
     Args:
         folder: is made, for this user alone, when the first file is put there.
+        check_stop: is called while another process is waited for, and by who builds what is to be kept there.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, check_stop: CheckStop = lambda: None) -> None:
         self.folder = folder
+        self.check_stop = check_stop
 
     def path(self, kind: Kind, key: Key) -> Path:
         """Where the artifact of that key lies, or would."""
@@ -147,7 +154,7 @@ class Artifacts:
                 "correct state_dir or its rights"
             ) from error
         with lock:
-            _lock(lock, lock_path)  # given back when the file is closed, however the process ends
+            _lock(lock, lock_path, self.check_stop)  # given back when the file is closed, however the process ends
             for path in self.unfinished():
                 path.unlink(missing_ok=True)
             yield
@@ -171,18 +178,26 @@ class Artifacts:
                         "again", self.folder, mode & 0o777)  # fmt: skip
 
 
-def _lock(lock: TextIO, path: Path) -> None:
+def _lock(lock: TextIO, path: Path, check_stop: CheckStop) -> None:
     """Wait until the lock is this process's; whose it is until then is told."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _is_locked(lock):
         lock.seek(0)
         holder = lock.read(20).strip() or "another process"
         LOG.warning("%s: waiting for %s, which builds or cleans there", path, holder)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        while not _is_locked(lock):
+            check_stop()
+            time.sleep(_LOOK_FOR_LOCK_EVERY_S)
     lock.truncate(0)
     lock.write(f"process {os.getpid()}")
     lock.flush()
+
+
+def _is_locked(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def read_artifact(path: Path) -> Artifact:

@@ -13,6 +13,7 @@ from typing import Any
 from edge_asd.commands.device_option import add_device_option
 from edge_asd.config import DeviceConfig, load_config
 from edge_asd.daemon import Daemon
+from edge_asd.daemon.stopped import Stopped
 from edge_asd.errors import EdgeAsdError
 from edge_asd.heap import keep_small
 from edge_asd.log import configure_log
@@ -53,15 +54,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _serve(config: DeviceConfig) -> None:
     service = ServiceManager()
-    with closing(service), Daemon(config, service=service) as daemon:
+    daemon = Daemon(config, service=service)
 
-        def stop(_signal: int, _frame: FrameType | None) -> None:
-            daemon.request_stop()
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        daemon.request_stop()
 
-        def reload(_signal: int, _frame: FrameType | None) -> None:
-            daemon.request_reload()
+    def reload(_signal: int, _frame: FrameType | None) -> None:
+        daemon.request_reload()
 
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        signal.signal(signal.SIGHUP, reload)
-        daemon.run()
+    signal.signal(signal.SIGTERM, stop)  # ahead of opening a model, which may take minutes
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGHUP, reload)
+    try:
+        with closing(service), daemon:
+            daemon.run()
+    except Stopped:
+        LOG.info("stopped while an engine was built; the next start builds it")

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from types import TracebackType
@@ -19,6 +20,7 @@ from edge_asd.daemon.hearing import Hearing
 from edge_asd.daemon.progress import Progress
 from edge_asd.daemon.reload import Prepared, Reload
 from edge_asd.daemon.report import LatestWords, Report, troubles_of
+from edge_asd.daemon.stopped import Stopped
 from edge_asd.errors import EdgeAsdError
 from edge_asd.health import clock_state, software_versions
 from edge_asd.log import configure_log, repeats_held
@@ -32,6 +34,7 @@ _HEALTH_EVERY_S = 60.0
 _PULSE_S = 1.0
 _POLL_S = 0.5
 _RELOAD_DRAIN_S = 2.0
+_GIVE_UP_RELOAD_S = 20.0
 
 
 class Daemon:
@@ -46,6 +49,7 @@ class Daemon:
 
     Raises:
         EdgeAsdError: on entering, what the device needs is missing or does not fit; while running, a source failed.
+        Stopped: on entering, `request_stop` was called while an engine was built.
     """
 
     def __init__(self, config: DeviceConfig, *, service: ServiceManager) -> None:
@@ -67,7 +71,10 @@ class Daemon:
 
     def __enter__(self) -> Daemon:
         with ExitStack() as opened:
-            self._hearing = opened.enter_context(closing(Hearing(self._config, counters=self._counters)))
+            # In a thread of its own: a signal's handler would wait until TensorRT gives this one back to Python.
+            with ThreadPoolExecutor(1, "opening") as thread:
+                opening = thread.submit(Hearing, self._config, counters=self._counters, check_stop=self._check_stop)
+                self._hearing = opened.enter_context(closing(opening.result()))
             self._delivery = opened.enter_context(closing(Delivery(self._config, counters=self._counters)))
             self._hearing.restore(self._delivery.records)
             self._endpoint = self._open_endpoint()
@@ -78,6 +85,7 @@ class Daemon:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._service.stopping()
+        self._stop.set()
         try:
             self._endpoint.close()
             if kind is None or issubclass(kind, EdgeAsdError):
@@ -86,10 +94,16 @@ class Daemon:
             self._tell_health(now=True)
         finally:
             self._delivery.close()
+            if self._reload is not None:
+                self._reload.give_up(_GIVE_UP_RELOAD_S)
 
     def request_stop(self) -> None:
-        """End `run` soon; a signal handler may call it."""
+        """End `run`, or the opening, soon; a signal handler may call it."""
         self._stop.set()
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
 
     def request_reload(self) -> None:
         """Take over the configuration file as it is by then, if it is good; a signal handler may call it."""
@@ -157,7 +171,12 @@ class Daemon:
                 self._service.reloading()
             self._hearing.note()
             self._reload = Reload(
-                self._config, reread=asked, afresh=outdated, model=self._hearing.model, counters=self._counters
+                self._config,
+                reread=asked,
+                afresh=outdated,
+                model=self._hearing.model,
+                counters=self._counters,
+                check_stop=self._check_stop,
             )
         elif self._reload.is_done:
             reload, self._reload = self._reload, None

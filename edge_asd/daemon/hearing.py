@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from edge_asd.alarm.commands import ReceivedCommand
+from edge_asd.artifacts import CheckStop
 from edge_asd.capture.source import Source
 from edge_asd.config import DeviceConfig
 from edge_asd.counters import Counters
@@ -36,11 +37,13 @@ class Hearing:
 
     Capture threads put blocks into the inbox; who calls `step` turns them into windows, scores and messages.
 
+    check_stop: is called while an engine is built; may raise Stopped.
+
     Raises:
         EdgeAsdError: what the configuration names is missing or does not fit.
     """
 
-    def __init__(self, config: DeviceConfig, *, counters: Counters) -> None:
+    def __init__(self, config: DeviceConfig, *, counters: Counters, check_stop: CheckStop) -> None:
         self.failure: EdgeAsdError | None = None
         self._counters = counters
         self._resources = ExitStack()
@@ -49,7 +52,7 @@ class Hearing:
         self._delivered: Counter[str] = Counter()  # by source
         self._silent_at_start: dict[int, str | None] = {}  # machine: why, None where it was heard
         try:
-            self._open(config, counters)
+            self._open(config, counters, check_stop)
         except BaseException:
             self.close()
             raise
@@ -139,8 +142,8 @@ class Hearing:
         """Stop listening and release sources and engine; may be called twice."""
         self._resources.close()
 
-    def _open(self, config: DeviceConfig, counters: Counters) -> None:
-        self._succession = Succession(config, counters=counters)
+    def _open(self, config: DeviceConfig, counters: Counters, check_stop: CheckStop) -> None:
+        self._succession = Succession(config, counters=counters, check_stop=check_stop)
         self._resources.callback(self._succession.close)
         serving = self._succession.serving
         manifest, pipeline = serving.manifest, serving.pipeline

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_asd.artifacts import Artifacts
+from edge_asd.artifacts import Artifacts, CheckStop
 from edge_asd.bundle import EMBEDDING_SIZE, Bundle, Encoder, Manifest, Precision, PublicKey, Trust, open_bundle
 from edge_asd.bundle.slot_folder import SlotFolder
 from edge_asd.bundle.slots import Slot
@@ -117,7 +117,9 @@ def tested_model(config: DeviceConfig, path: Path) -> Iterator[Model]:
         yield model
 
 
-def model_from_bundle(config: DeviceConfig, bundle: Bundle, slot: Slot | None = None) -> Model:
+def model_from_bundle(
+    config: DeviceConfig, bundle: Bundle, slot: Slot | None = None, *, check_stop: CheckStop = lambda: None
+) -> Model:
     """The bundle on an engine, after its self-test; what nobody trusted signed is told.
 
     Raises:
@@ -131,7 +133,7 @@ def model_from_bundle(config: DeviceConfig, bundle: Bundle, slot: Slot | None = 
             bundle.manifest.version,
             bundle.signer or "nobody",
         )
-    pipeline = pipeline_from_config(config, bundle)
+    pipeline = pipeline_from_config(config, bundle, check_stop=check_stop)
     encoder = encoder_of(bundle, pipeline.precision)
     return Model(manifest=bundle.manifest, sha256=bundle.sha256, pipeline=pipeline, encoder=encoder, slot=slot)
 
@@ -192,12 +194,18 @@ def fitting_bundle(config: DeviceConfig, path: Path) -> Bundle:
     return bundle
 
 
-def artifacts_from_config(config: DeviceConfig) -> Artifacts:
+def artifacts_from_config(config: DeviceConfig, *, check_stop: CheckStop = lambda: None) -> Artifacts:
     """Where this device keeps what it builds."""
-    return Artifacts(config.state_dir / "engines")
+    return Artifacts(config.state_dir / "engines", check_stop=check_stop)
 
 
-def pipeline_from_config(config: DeviceConfig, bundle: Bundle, *, prefer: Sequence[str] | None = None) -> Pipeline:
+def pipeline_from_config(
+    config: DeviceConfig,
+    bundle: Bundle,
+    *,
+    prefer: Sequence[str] | None = None,
+    check_stop: CheckStop = lambda: None,
+) -> Pipeline:
     """The bundle on the engine that the configuration, or `prefer`, names first of those that work.
 
     Raises:
@@ -213,7 +221,7 @@ def pipeline_from_config(config: DeviceConfig, bundle: Bundle, *, prefer: Sequen
         workload=Workload(
             n_machines=len(config.machines), hop_samples=max(machine.hop_samples for machine in config.machines)
         ),
-        artifacts=artifacts_from_config(config),
+        artifacts=artifacts_from_config(config, check_stop=check_stop),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 
+from edge_asd.artifacts import CheckStop
 from edge_asd.bundle import Bundle, Manifest, open_bundle
 from edge_asd.bundle.slot_folder import SlotFolder
 from edge_asd.bundle.slots import MAX_UNCLEAN_ENDS, Record, Slot
@@ -17,7 +18,7 @@ LOG = logging.getLogger(__name__)
 _RUN = str(uuid.uuid4())  # of this process; its id would not do, containers begin again at 1
 
 
-def open_serving(config: DeviceConfig) -> Model:
+def open_serving(config: DeviceConfig, check_stop: CheckStop) -> Model:
     """The model that serves; the one before it where it crashes within its trial or does not pass its self-test.
 
     Raises:
@@ -26,7 +27,7 @@ def open_serving(config: DeviceConfig) -> Model:
         UnavailableError: no engine runs it.
     """
     if config.bundle is not None:
-        return model_from_bundle(config, fitting_bundle(config, config.bundle))
+        return model_from_bundle(config, fitting_bundle(config, config.bundle), check_stop=check_stop)
     slots = slot_folder(config)
     record = slots.read()
     if record.serving is None:
@@ -40,17 +41,17 @@ def open_serving(config: DeviceConfig) -> Model:
     if record.serving is None:
         raise none_installed(config)
     try:
-        return _slot_model(config, slots, record.serving)
+        return _slot_model(config, slots, record.serving, check_stop)
     except (BundleError, UnavailableError) as error:
         if record.fallback is None:
             raise
         LOG.error("%s", error)  # noqa: TRY400 - a fault of the model, not of this program
-        model = _slot_model(config, slots, record.fallback)
+        model = _slot_model(config, slots, record.fallback, check_stop)
         _fall_back(slots, record, str(error))
         return model
 
 
-def open_candidate(config: DeviceConfig, serving: Model) -> Model | None:
+def open_candidate(config: DeviceConfig, serving: Model, check_stop: CheckStop) -> Model | None:
     """The model in shadow, or None where there is none that can be heard beside the serving one; that one then failed.
 
     Whatever is wrong with it, the serving model is not disturbed.
@@ -67,7 +68,7 @@ def open_candidate(config: DeviceConfig, serving: Model) -> Model | None:
     try:
         bundle = slot_bundle(config, slots, candidate)
         _check_same_windows(bundle.manifest, serving.manifest)
-        return model_from_bundle(config, bundle, candidate)
+        return model_from_bundle(config, bundle, candidate, check_stop=check_stop)
     except Exception as error:  # noqa: BLE001 - whatever stops a candidate is its own fault, never the serving model's
         fail_candidate(slots, candidate, str(error) or repr(error))
         return None
@@ -113,5 +114,5 @@ def _fall_back(slots: SlotFolder, before: Record, why: str) -> Record:
     return record
 
 
-def _slot_model(config: DeviceConfig, slots: SlotFolder, slot: Slot) -> Model:
-    return model_from_bundle(config, slot_bundle(config, slots, slot), slot)
+def _slot_model(config: DeviceConfig, slots: SlotFolder, slot: Slot, check_stop: CheckStop) -> Model:
+    return model_from_bundle(config, slot_bundle(config, slots, slot), slot, check_stop=check_stop)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from edge_asd.artifacts import CheckStop
 from edge_asd.config import AlarmConfig, DeviceConfig, load_config
 from edge_asd.counters import Counters
 from edge_asd.daemon.hearing import Hearing
 from edge_asd.daemon.models import verified_bundle
+from edge_asd.daemon.stopped import Stopped
 from edge_asd.errors import ConfigError, EdgeAsdError
 from edge_asd.messages import ModelIdentity
 
@@ -41,16 +43,25 @@ class Reload:
         afresh: whether to hear afresh whatever it says.
         model: which serves now.
         counters: of the daemon.
+        check_stop: is called while an engine is built; may raise Stopped.
     """
 
     def __init__(
-        self, running: DeviceConfig, *, reread: bool, afresh: bool, model: ModelIdentity, counters: Counters
+        self,
+        running: DeviceConfig,
+        *,
+        reread: bool,
+        afresh: bool,
+        model: ModelIdentity,
+        counters: Counters,
+        check_stop: CheckStop,
     ) -> None:
         self._running = running
         self._reread = reread
         self._afresh = afresh
         self._model = model
         self._counters = counters
+        self._check_stop = check_stop
         self._prepared: Prepared | None = None
         self._refusal: EdgeAsdError | None = None
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
@@ -72,11 +83,19 @@ class Reload:
             raise self._refusal or EdgeAsdError("the reload failed; this is a bug, see the log and report it")
         return self._prepared
 
+    def give_up(self, within_s: float) -> None:
+        """Wait so long for the end of what was begun, and release what it has opened; `check_stop` raises by now."""
+        self._thread.join(within_s)
+        if self._prepared is not None and self._prepared.hearing is not None:
+            self._prepared.hearing.close()
+
     def _run(self) -> None:
         try:
             self._prepared = self._prepare()
         except EdgeAsdError as error:
             self._refusal = error
+        except Stopped:
+            self._refusal = EdgeAsdError("the daemon is to stop")
 
     def _prepare(self) -> Prepared:
         running = self._running
@@ -95,7 +114,7 @@ class Reload:
             and _without_limits(config) == _without_limits(running)
             and verified_bundle(config).sha256 == self._model.sha256
         )
-        hearing = None if goes_on else Hearing(config, counters=self._counters)
+        hearing = None if goes_on else Hearing(config, counters=self._counters, check_stop=self._check_stop)
         return Prepared(config=config, changed=changed, hearing=hearing)
 
 

@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from edge_asd.artifacts import CheckStop
 from edge_asd.bundle.slots import Record
 from edge_asd.config import DeviceConfig
 from edge_asd.counters import Counters
 from edge_asd.daemon.candidate import Candidate
 from edge_asd.daemon.models import Model, slot_folder
 from edge_asd.daemon.opening import fail_candidate, open_candidate, open_serving
+from edge_asd.daemon.stopped import Stopped
 from edge_asd.errors import UnavailableError
 from edge_asd.shadow import Judged
 from edge_asd.types import Window
@@ -31,13 +33,19 @@ class Succession:
         config: of the device.
         counters: of the daemon.
         clock: monotonic, in s.
+        check_stop: is called while an engine is built; may raise Stopped.
 
     Raises:
         EdgeAsdError: no model can serve.
     """
 
     def __init__(
-        self, config: DeviceConfig, *, counters: Counters, clock: Callable[[], float] = time.monotonic
+        self,
+        config: DeviceConfig,
+        *,
+        counters: Counters,
+        clock: Callable[[], float] = time.monotonic,
+        check_stop: CheckStop = lambda: None,
     ) -> None:
         self._config = config
         self._counters = counters
@@ -49,21 +57,23 @@ class Succession:
         self._resources = ExitStack()
         self._heard_s: dict[str, float] = {}
         self._candidate: Candidate | None = None
-        found = self._slots.read()
-        self.serving: Model = open_serving(config)
-        self._resources.enter_context(self.serving.pipeline)
         self._in_shadow: Model | None = None
+        found = self._slots.read()
         try:
-            self._open_candidate()
+            self.serving: Model = open_serving(config, check_stop)
+            self._resources.enter_context(self.serving.pipeline)
+            self._open_candidate(check_stop)
             self._count_refused(found)
             # What is open may differ from the record: where the disk refuses, a model that failed is kept there.
             self._seen = (found.installs, *_files(self._slots.read()))
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, Stopped) and config.bundle is None:
+                self._slots.change_if_possible(Record.ended)
             raise
 
-    def _open_candidate(self) -> None:
-        model = open_candidate(self._config, self.serving)
+    def _open_candidate(self, check_stop: CheckStop) -> None:
+        model = open_candidate(self._config, self.serving, check_stop)
         if model is not None and model.slot is not None:
             self._resources.enter_context(model.pipeline)
             self._in_shadow = model

@@ -181,6 +181,21 @@ def test_second_process_waits_for_the_first(artifacts) -> None:
         assert process.stdout.readline() == "b'built'\n"
 
 
+def test_stop_ends_the_wait_for_another_process(artifacts) -> None:
+    """What `check_stop` raises comes out, and the other keeps the lock."""
+
+    def stop():
+        raise KeyboardInterrupt
+
+    waiting = Artifacts(artifacts.folder, check_stop=stop)
+    with artifacts.locked():
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt), waiting.locked():
+                pass
+    with waiting.locked():
+        pass
+
+
 def test_folder_that_cannot_be_made_is_named(tmp_path) -> None:
     """A file in the folder's place is an error with what to do."""
     (tmp_path / "state").write_text("no folder")

@@ -13,10 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_asd.bundle import sign_bundle
 from edge_asd.bundle.signature import public_key
+from edge_asd.bundle.slots import MAX_UNCLEAN_ENDS
 from edge_asd.config import load_config
 from edge_asd.counters import Counters
 from edge_asd.daemon import opening
 from edge_asd.daemon.models import fitting_bundle, slot_folder, slot_from_bundle
+from edge_asd.daemon.stopped import Stopped
 from edge_asd.daemon.succession import Succession
 from edge_asd.errors import BundleError
 from edge_asd.shadow import Judged
@@ -331,6 +333,38 @@ def test_model_of_other_windows_is_not_heard_beside(config, install):
     object.__setattr__(spec, "window_samples", spec.window_samples * 2)
     with pytest.raises(BundleError, match="expected 4000 at 16000 Hz"):
         opening.check_can_shadow(config, other)
+
+
+@pytest.mark.parametrize("opened_before", [0, 1])
+def test_stop_while_a_model_is_opened_is_not_held_against_it(config, install, begin, monkeypatch, opened_before):
+    """Neither the one on trial nor the one in shadow is refused, or counted as crashed at the next starts."""
+    install("1.0.0")
+    install("2.0.0")
+    whole, opened = opening.model_from_bundle, []
+
+    def stopped(*arguments, check_stop):
+        if len(opened) == opened_before:
+            check_stop()
+        opened.append(whole(*arguments))
+        return opened[-1]
+
+    def stop():
+        raise Stopped
+
+    monkeypatch.setattr(opening, "model_from_bundle", stopped)
+    for _ in range(MAX_UNCLEAN_ENDS + 1):
+        monkeypatch.setattr(opening, "_RUN", str(uuid.uuid4()))
+        opened.clear()
+        with pytest.raises(Stopped):
+            Succession(config, counters=Counters(("m1", "m2")), check_stop=stop)
+    record = slot_folder(config).read()
+    assert [slot.state for slot in (record.serving, record.candidate)] == ["trial", "shadow"]
+    assert [slot.unclean_ends for slot in (record.serving, record.candidate)] == [0, 0]
+    monkeypatch.setattr(opening, "model_from_bundle", whole)
+    succession, _ = begin()
+    assert version(succession) == "1.0.0"
+    record = slot_folder(config).read()
+    assert [slot.unclean_ends for slot in (record.serving, record.candidate)] == [0, 0]
 
 
 def test_named_file_serves_without_slots(config, make_hand_bundle, tmp_path):

@@ -203,6 +203,7 @@ class _Plans:
             self._settings,
             timings=artifacts.get("timing", self._timing_key) if artifacts else None,
             say=LOG.info,
+            check_stop=artifacts.check_stop if artifacts else lambda: None,
         )
         LOG.info("built in %.0f s, %.1f MB", time.monotonic() - began_s, len(built.plan) / 1e6)
         if artifacts:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edge_asd.artifacts import CheckStop
 from edge_asd.bundle import Precision, TensorSpec
 from edge_asd.engine.tensorrt.library import check_driver, make_object
 from edge_asd.engine.tensorrt.progress import progress_monitor
@@ -76,6 +77,7 @@ def build_engine(
     *,
     timings: bytes | None,
     say: Callable[[str], None],
+    check_stop: CheckStop = lambda: None,
 ) -> Built:
     """Build; takes minutes on a small board.
 
@@ -87,10 +89,11 @@ def build_engine(
         settings: batch sizes and precision.
         timings: an earlier build's, where there was one.
         say: is told how far it is.
+        check_stop: is called at each step; not on TensorRT 8.6, which builds to the end.
 
     Raises:
         UnavailableError: TensorRT cannot parse or build the network; the message holds its reason.
-        KeyboardInterrupt: the user has interrupted the build.
+        KeyboardInterrupt: the user has interrupted the build; likewise what `check_stop` raises.
     """
     builder = make_object(trt, trt.Builder)
     network = builder.create_network(_network_flags(trt))
@@ -112,7 +115,7 @@ def build_engine(
     cache = config.create_timing_cache(timings or b"")
     config.set_timing_cache(cache, ignore_mismatch=False)
     if hasattr(trt, "IProgressMonitor"):
-        config.progress_monitor = progress_monitor(trt, say, logger.callbacks)
+        config.progress_monitor = progress_monitor(trt, say, check_stop, logger.callbacks)
     say(f"building the {settings.precision} engine of {network.num_layers} layers with TensorRT {trt.__version__}: "
         "this takes minutes on a small board")  # fmt: skip
     plan = builder.build_serialized_network(network, config)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from edge_asd.artifacts import CheckStop
 from edge_asd.engine.tensorrt.library import Callbacks
 
 
@@ -56,7 +57,7 @@ class BuildProgress:
             self._say(f"{name}: {10 * tenths} %")
 
 
-def progress_monitor(trt: Any, say: Callable[[str], None], callbacks: Callbacks) -> Any:
+def progress_monitor(trt: Any, say: Callable[[str], None], check_stop: CheckStop, callbacks: Callbacks) -> Any:
     """A monitor for TensorRT's builder configuration (from TensorRT 10 on); an error in a callback ends the build."""
     progress = BuildProgress(say)
 
@@ -70,6 +71,7 @@ def progress_monitor(trt: Any, say: Callable[[str], None], callbacks: Callbacks)
 
         def step_complete(self, phase_name: str, step: int) -> bool:  # noqa: ARG002 - TensorRT's signature
             with callbacks.kept():
+                check_stop()
                 progress.step(phase_name)
             return callbacks.raised is None
 
