@@ -83,3 +83,20 @@ def test_quantization_is_symmetric(graph):
         if node.op_type == "QuantizeLinear":
             readers = {reader.op_type for reader in graph.node if node.output[0] in reader.input}
             assert readers == {"DequantizeLinear"}
+
+
+def test_int8_leaves_little_in_float():
+    """Of the example's multiply-adds; TensorRT 10 and later computes them in float32, not half (decision 0010)."""
+    model = onnx.load_from_string(open_bundle(EXAMPLE).onnx_model("int8"))
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    shapes = {each.name: tuple(each.dims) for each in graph.initializer}
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        shapes[value.name] = tuple(dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim)
+    dequantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    counts = {True: [], False: []}
+    for node in graph.node:
+        if node.op_type in {"Conv", "Gemm"}:
+            n_terms = np.prod(shapes[node.input[1]][1:])
+            counts[set(node.input[:2]) <= dequantized].append(int(np.prod(shapes[node.output[0]]) * n_terms))
+    assert [len(counts[True]), len(counts[False])] == [35, 2]
+    assert sum(counts[False]) / sum(counts[True] + counts[False]) < 0.008
