@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+import lightning
 
 
 class Stopped(BaseException):
@@ -36,3 +39,19 @@ def stoppable() -> Iterator[None]:
 def _stop(number: int, _frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)
     raise Stopped(number)
+
+
+class KeepHandler(lightning.Callback):
+    """Puts the handler of SIGTERM back that stood before Lightning set its own.
+
+    Lightning's first tells the other processes of a torchrun. They may be in a step that waits for this one, and then
+    none of them ends before torchrun kills it.
+    """
+
+    def __init__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002 - Lightning's hook
+        """Put it back; only the main thread may, and only there did Lightning set its own."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handler)

@@ -22,6 +22,7 @@ from train.keep_state import STATE_NAME, KeepState, State, WholeFiles
 from train.processes import Processes
 from train.progress import Progress
 from train.settings import Device, Precision, TrainingSettings
+from train.stopping import KeepHandler
 
 _CURVES_NAME = "metrics.csv"
 
@@ -56,6 +57,7 @@ def train_network(
             KeepCheckpoint(run / CHECKPOINT_NAME, beginning.names, beginning.split, settings),
             *averaging(settings, len(beginning.training)),
             KeepState(run / STATE_NAME, beginning.draws, identity, every_s=save_every_s),
+            KeepHandler(),
         ],
         logger=open_logs(run, state),
         log_every_n_steps=1,
