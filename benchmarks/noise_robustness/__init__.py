@@ -18,6 +18,7 @@ figures.py    scores of every noise and SNR -> AUC, pAUC, harmonic mean
 results.py    the JSON file, which is the state that a later start goes on from
 table.py      results -> tables
 picture.py    results -> a picture
+told_apart.py trained networks -> whether they tell the machine IDs apart: a command of its own
 
 A new row is one more `Method` in methods.METHODS: a function that takes a `Trial` and gives a `Fitted` (outputs for
 waves, and what it cost). A new column of scores is one more function in scorers.SCORERS, named by the methods that it

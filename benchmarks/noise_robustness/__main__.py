@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
-import json
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from rich.console import Console
 
@@ -29,7 +26,7 @@ from benchmarks.noise_robustness.scorers import SCORERS
 from benchmarks.noise_robustness.sound import Sound, open_sound
 from benchmarks.noise_robustness.studies import STUDIES
 from benchmarks.noise_robustness.table import markdown, print_tables
-from benchmarks.noise_robustness.trial import CASES, Protocol, Trial
+from benchmarks.noise_robustness.trial import CASES, Protocol, Trial, seed_folder
 from edge_asd.errors import EdgeAsdError, UsageError
 from train.settings import Device, Precision
 
@@ -73,18 +70,17 @@ def measure(options: argparse.Namespace, quick_folder: Path, console: Console) -
     protocol = study.quick if options.quick else full
     work = quick_folder if options.quick else options.work
     sound = open_sound(options.data, work, noise=options.noise)
-    facts = _facts(sound)
+    facts = sound.facts()
     path = options.json or (
         quick_folder / "quick.json" if options.quick else _RESULTS / f"{_name(sound)}{study.suffix}.json"
     )
     results = Results(path, facts, protocol)
     compute = Compute(device=options.device, precision=options.precision, compile=options.compile)
-    digest = hashlib.sha256(json.dumps([facts, protocol.of_networks()]).encode()).hexdigest()[:12]
     for seed in options.seeds or ([0] if options.quick else [0, 1, 2]):
         absent = [method for method in methods if not results.has(method, seed)]
         if not absent:
             continue
-        trial = study.open(sound, seed, protocol, work / digest / f"seed-{seed}")
+        trial = study.open(sound, seed, protocol, seed_folder(work, sound, protocol, seed))
         for method in absent:
             row = measure_row(method, study.methods[method], trial, compute)
             results.add(row, tuple(study.methods))
@@ -116,17 +112,6 @@ def measure_row(name: str, method: Method, trial: Trial, compute: Compute) -> Re
 
 def _name(sound: Sound) -> str:
     return f"noise_robustness-{'generated' if sound.generated else sound.name}"
-
-
-def _facts(sound: Sound) -> dict[str, Any]:
-    return {
-        "machines": sound.name,
-        "generated": sound.generated,
-        "clips": dict(sorted(Counter(f"{one.class_name} {one.label}" for one in sound.recordings).items())),
-        "further": dict(sorted(Counter(one.class_name for one in sound.further).items())),
-        "noise": dict(sorted(Counter(one.kind for one in sound.noise).items())),
-        "sha256": sound.sha256(),
-    }
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -32,7 +32,7 @@ def figures_of(fitted: Fitted, trial: Trial) -> Figures:
     return {
         scorer: {
             case: {
-                f"{snr_db:g}": _figures(
+                f"{snr_db:g}": figures_of_scores(
                     SCORERS[scorer](memory[remembered], test[tested, snr_db]), trial.test[tested, snr_db]
                 )
                 for snr_db in trial.protocol.snrs_db
@@ -43,7 +43,8 @@ def figures_of(fitted: Fitted, trial: Trial) -> Figures:
     }
 
 
-def _figures(scores: Scores, mixtures: MixtureSet) -> dict[str, float]:
+def figures_of_scores(scores: Scores, mixtures: MixtureSet) -> dict[str, float]:
+    """Averages over the tested classes, by name of the figure."""
     clips = [
         ScoredClip(
             file=str(mixture.machine.path),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.noise_robustness.noise import NoiseClip, generate_noise, list_kinds
 from edge_asd.errors import UsageError
@@ -46,6 +48,17 @@ class Sound:
     recordings: tuple[Recording, ...]
     further: tuple[MachineClip, ...]
     noise: tuple[NoiseClip, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """What results say of it, and are compared by."""
+        return {
+            "machines": self.name,
+            "generated": self.generated,
+            "clips": dict(sorted(Counter(f"{one.class_name} {one.label}" for one in self.recordings).items())),
+            "further": dict(sorted(Counter(one.class_name for one in self.further).items())),
+            "noise": dict(sorted(Counter(one.kind for one in self.noise).items())),
+            "sha256": self.sha256(),
+        }
 
     def sha256(self) -> str:
         """Of every clip's bytes, and of what is said of it: rows of a table are measured on the same sound."""

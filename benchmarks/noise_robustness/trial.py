@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -84,6 +86,12 @@ class Trial:
     test: Mapping[tuple[NoiseKind, float], MixtureSet]
     work: Path
     known: Trial | None = None
+
+
+def seed_folder(work: Path, sound: Sound, protocol: Protocol, seed: int) -> Path:
+    """Where the mixtures and runs of a seed lie: studies whose networks are trained alike share them."""
+    told = json.dumps([sound.facts(), protocol.of_networks()])
+    return work / hashlib.sha256(told.encode()).hexdigest()[:12] / f"seed-{seed}"
 
 
 def open_first_shot(sound: Sound, seed: int, protocol: Protocol, work: Path) -> Trial:
