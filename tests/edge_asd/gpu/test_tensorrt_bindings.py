@@ -130,6 +130,24 @@ except KeyboardInterrupt:
     print(json.dumps("interrupted"))
 """
 )
+STOPPED = (
+    BUILD.replace("say=said.append", "say=print, check_stop=stop").replace(
+        "said = []",
+        """
+class Stopped(BaseException):
+    pass
+steps = []
+def stop():
+    steps.append(1)
+    if len(steps) >= 3:
+        raise Stopped
+""",
+    )
+    + """
+except Stopped:
+    print(json.dumps(len(steps)))
+"""
+)
 NO_RUNTIME = """
 import json
 import tensorrt as trt
@@ -150,6 +168,11 @@ def test_logger_outlives_the_engine_that_was_opened_first() -> None:
 def test_ctrl_c_ends_a_build() -> None:
     """TensorRT's bindings swallow what their callbacks raise; here it comes out of the build all the same."""
     assert run("builder", INTERRUPTED, str(EXAMPLE), "int8") == "interrupted"
+
+
+def test_stop_ends_a_build_after_a_few_steps() -> None:
+    """Of hundreds: TensorRT cancels when a step is answered so, though not at once."""
+    assert 3 <= run("builder", STOPPED, str(EXAMPLE), "int8") < 200
 
 
 @pytest.mark.parametrize("version", ["8.6", "10.3", "10.13", "10.16"])
