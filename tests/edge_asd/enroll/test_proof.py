@@ -8,7 +8,8 @@ import pytest
 from edge_asd.bundle import memory_from_vectors, open_bundle
 from edge_asd.bundle.memory import Encoder
 from edge_asd.capture.clips import read_clip
-from edge_asd.enroll.proof import _check_copies, _Vectors, _window, encoder_noise
+from edge_asd.enroll.proof import _check_copies, _window, encoder_noise
+from edge_asd.enroll.remembering import RememberingScorer
 from edge_asd.errors import ClipError
 from edge_asd.pipeline import open_pipeline
 
@@ -26,12 +27,12 @@ class Heard:
         self.noise = encoder_noise(pipeline, bundle, self.encoder)
 
     def memory(self, waves):
-        vectors = _Vectors(self.encoder)
+        vectors = RememberingScorer(self.encoder)
         ear = self._pipeline.ear_with(vectors)
         found = []
         for wave in waves:
             ear.score(_window(wave.astype(np.float32)))
-            found.append(vectors.latest)
+            found.append(vectors.vector)
         return memory_from_vectors(np.stack(found), self.encoder)
 
 
