@@ -141,18 +141,26 @@ def test_link_is_tagged_by_the_folder_that_it_lies_in(tmp_path):
     assert found == {"wind/0.wav": "wind", "rain/0.wav": "rain", "1.wav": "noise"}
 
 
-def test_noise_listed_twice_is_refused(noise, gathered):
-    """It might train and validate; so is another path to the same file."""
-    rows = ["file,tag", *(f"wind/{n}.wav,wind" for n in range(5)), "rain/../wind/3.wav,low"]
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            ["file,tag", *(f"wind/{n}.wav,wind" for n in range(5)), "rain/../wind/3.wav,low"],
+            r"rain/../wind/3.wav, wind/3.wav listed more than once",
+        ),
+        (["file,tag", "wind/0.wav,wind", "wind/1.wav"], r"metadata.csv line 3: file is 'wind/1.wav' and tag ''"),
+        (
+            ["file,tag", "wind/0.wav,wind", "wind/9.wav,wind"],
+            r"metadata.csv line 3: file is 'wind/9.wav' and tag 'wind'",
+        ),
+        (["file,category", "wind/0.wav,wind"], r"metadata.csv: column tag is missing; expected file and tag"),
+    ],
+    ids=["listed twice, by two paths", "without a tag", "not there", "no column of tags"],
+)
+def test_table_of_noise_that_is_wrong_is_refused(noise, gathered, rows, message):
+    """With its line or column: what is listed twice might train and validate."""
     (noise / "metadata.csv").write_text("\n".join(rows) + "\n")
-    with pytest.raises(UsageError, match=r"rain/../wind/3.wav, wind/3.wav listed more than once"):
-        gathered()
-
-
-def test_noise_row_without_a_tag_is_refused(noise, gathered):
-    """With its line, also where the cell is not there at all."""
-    (noise / "metadata.csv").write_text("file,tag\nwind/0.wav,wind\nwind/1.wav\n")
-    with pytest.raises(UsageError, match=r"metadata.csv line 3: file is 'wind/1.wav' and tag ''"):
+    with pytest.raises(UsageError, match=message):
         gathered()
 
 
@@ -230,17 +238,3 @@ def test_limit_is_refused_where_the_start_knows_the_clips(gathered, start):
     settings = RetainSettings(batch_size=4, steps=2, warm_up_steps=0, limit=3)
     with pytest.raises(UsageError, match=r"--limit 3: .*tones is divided as --start-from"):
         gathered(settings, start=load_checkpoint(start))
-
-
-def test_noise_table_without_tags_is_refused(noise, gathered):
-    """With the columns that were expected."""
-    (noise / "metadata.csv").write_text("file,category\nwind/0.wav,wind\n")
-    with pytest.raises(UsageError, match=r"metadata.csv: column tag is missing; expected file and tag"):
-        gathered()
-
-
-def test_noise_that_is_not_there_is_refused(noise, gathered):
-    """With its line."""
-    (noise / "metadata.csv").write_text("file,tag\nwind/0.wav,wind\nwind/9.wav,wind\n")
-    with pytest.raises(UsageError, match=r"metadata.csv line 3: file is 'wind/9.wav' and tag 'wind'"):
-        gathered()
