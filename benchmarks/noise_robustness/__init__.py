@@ -11,6 +11,7 @@ trial.py      one seed: its data folder for train.fit, its memories and tests; a
 networks.py   settings of train.fit and a trial -> a trained network that embeds mixtures
 scorers.py    outputs for memory and test -> anomaly scores, by a registered name
 methods.py    the rows of rivals, by name
+choices.py    the rows of a network with one setting changed, by name
 corpus.py     trial -> clean machine clips and noise of the training side, for train.retain
 retention.py  the rows of an encoder frozen, retained, denoised and enrolled from few clips, by name
 studies.py    the tables by name: their rows and their protocol

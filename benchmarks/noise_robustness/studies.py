@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.noise_robustness import methods
+from benchmarks.noise_robustness.choices import choices_of
 from benchmarks.noise_robustness.methods import Method
 from benchmarks.noise_robustness.retention import first_shot_methods, retention_methods
 from benchmarks.noise_robustness.sound import Sound
@@ -44,6 +45,13 @@ STUDIES: Mapping[str, Study] = {
     "methods": Study(
         suffix="", methods=methods.METHODS, quick_methods=("log-mel", "ae", _LOG_MEL), protocol=Protocol(), quick=_QUICK
     ),
+    "choices": Study(
+        suffix="-choices",
+        methods={**choices_of(_LOG_MEL), **choices_of(_WHOLE)},
+        quick_methods=tuple(choices_of(_LOG_MEL)),
+        protocol=Protocol(),
+        quick=_QUICK,
+    ),
     "retention": Study(
         suffix="-retention",
         methods={**retention_methods(_LOG_MEL), **retention_methods(_WHOLE)},
@@ -60,5 +68,6 @@ STUDIES: Mapping[str, Study] = {
         open=open_first_shot,
     ),
 }
-"""methods: rivals of TFSTgram, as published. retention: an encoder after train.retain, beside itself and its bound.
-first-shot: a class that no training heard, enrolled from few mixtures, beside a network that was trained on it."""
+"""methods: rivals of TFSTgram, as published. choices: the same with one setting changed. retention: an encoder after
+train.retain, beside itself and its bound. first-shot: a class that no training heard, enrolled from few mixtures,
+beside a network that was trained on it."""
