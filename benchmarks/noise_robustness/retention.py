@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 
 from benchmarks.noise_robustness.corpus import write_corpus
@@ -18,10 +19,11 @@ from benchmarks.noise_robustness.networks import Listener, finished, times_of
 from benchmarks.noise_robustness.scorers import ENROLLED, Outputs
 from benchmarks.noise_robustness.trial import Trial
 from train.checkpoint import load_checkpoint
+from train.retain.losses import mixture_target
 from train.retain.run import retain
 from train.retain.settings import RetainSettings
 
-_SCORERS = ("margin", "k-NN", "k-NN map", "fusion")
+_SCORERS = ("margin", "k-NN", "k-NN unit map", "fusion")
 _MOST_OF_THE_NOISE = 0.8
 """Share of the noise clips that a batch may hold, where there are few: some validate, and none is drawn twice."""
 
@@ -93,21 +95,30 @@ def _settings(trial: Trial, compute: Compute, start: Path, changes: Mapping[str,
 
 
 def oracle(trial: Trial, compute: Compute, *, base: str) -> Fitted:
-    """The frozen encoder hears machine and noise apart; what it says of both is mixed in halves: the upper bound.
+    """The frozen encoder hears machine and noise apart; what train.retain aligns to is made of both.
 
-    Both are as loud as in the mixtures of train.retain, whatever the test's ratio: what it is aligned to.
+    Both are as loud as in the mixtures of train.retain, whatever the test's ratio.
     """
     fitted = frozen(trial, compute, base=base)
-    snr_db, _ = RetainSettings().snr_db
+    settings = RetainSettings()
+    snr_db, _ = settings.snr_db
     listener = Listener(load_checkpoint(_start(trial, base)), compute.device)
 
     def hear(mixtures: MixtureSet) -> Outputs:
         parts = np.stack([mixture.parts(snr_db) for mixture in mixtures.mixtures], axis=1)  # (2, N, samples)
         clean, noise = (listener.hear(waves, mixtures.class_names) for waves in parts)
-        layers = {name: 0.5 * (vectors + noise.layers[name]) for name, vectors in clean.layers.items()}
+        layers = {
+            name: mixture_target(
+                torch.from_numpy(vectors),
+                torch.from_numpy(noise.layers[name]),
+                settings.clean_share,
+                settings.scaling,
+            ).numpy()
+            for name, vectors in clean.layers.items()
+        }
         return Outputs(class_names=mixtures.class_names, layers=layers, groups=mixtures.groups)
 
-    return dataclasses.replace(fitted, hear=hear, scorers=("k-NN", "k-NN map"))
+    return dataclasses.replace(fitted, hear=hear, scorers=("k-NN", "k-NN unit map"))
 
 
 def known(trial: Trial, compute: Compute, *, base: str) -> Fitted:

@@ -50,20 +50,26 @@ def own_score(memory: Outputs, test: Outputs) -> Scores:  # noqa: ARG001 - of a 
     return test.own
 
 
-def nearest(memory: Outputs, test: Outputs, *, layer: str, n_remembered: int | None = None) -> Scores:
+def nearest(
+    memory: Outputs, test: Outputs, *, layer: str, n_remembered: int | None = None, unit: bool = False
+) -> Scores:
     """Euclidean distance to the nearest in the memory of the same class.
 
-    n_remembered: of the memory of each class so many, drawn by chance; None: all.
+    n_remembered: of the memory of each class so many, drawn by chance; None: all. unit: vectors are brought to unit
+    length ahead, as a device does.
     """
     scores = np.empty(len(test.class_names))
     remembered, asked = np.array(memory.class_names), np.array(test.class_names)
+    known_vectors, asked_vectors = (
+        normalize(outputs.layers[layer]) if unit else outputs.layers[layer] for outputs in (memory, test)
+    )
     for name in np.unique(asked):
         known = np.flatnonzero(remembered == name)
         if n_remembered is not None and n_remembered > len(known):
             raise ValueError(f"{len(known)} mixtures of {name} to remember; expected {n_remembered} or more")
         known = np.random.default_rng(0).permutation(known)[:n_remembered]
-        neighbours = NearestNeighbors(n_neighbors=1).fit(memory.layers[layer][known])
-        distances, _ = neighbours.kneighbors(test.layers[layer][asked == name])
+        neighbours = NearestNeighbors(n_neighbors=1).fit(known_vectors[known])
+        distances, _ = neighbours.kneighbors(asked_vectors[asked == name])
         scores[asked == name] = distances[:, 0]
     return scores
 
@@ -93,10 +99,12 @@ SCORERS: Mapping[str, Scorer] = {
     "error": own_score,
     "k-NN": functools.partial(nearest, layer="embedding"),
     "k-NN map": functools.partial(nearest, layer="feature_map"),
+    "k-NN unit map": functools.partial(nearest, layer="feature_map", unit=True),
     "fusion": fused,
     **{f"k-NN of {n}": functools.partial(nearest, layer="embedding", n_remembered=n) for n in ENROLLED},
 }
-"""margin: z of the class. error: of a reconstruction. k-NN: nearest by the embedding, or by the map over time."""
+"""margin: z of the class. error: of a reconstruction. k-NN: nearest by the embedding, or by the map over time, as it is
+or of unit length (of which the embedding is)."""
 
 WITHOUT_MEMORY = ("margin", "error")
 """Those for which a memory need not be made."""

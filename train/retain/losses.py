@@ -35,12 +35,26 @@ def alignment(student: Tensor, target: Tensor) -> Tensor:
 
 
 def tagging(logits: Tensor, machine: Tensor, noise: Tensor) -> Tensor:
-    """Binary cross-entropy of (B, tags), mean over windows and tags, with two tags true a window; a scalar.
+    """Binary cross-entropy of (B, tags), summed over the tags, mean over windows, with two tags true; a scalar.
+
+    The sum weighs what names one window alike however many tags there are; of a mean, as torch takes it by default, 60
+    tags leave a sixtieth.
 
     machine, noise: (B,) int64, places of the true tags.
     """
     truth = torch.zeros_like(logits).scatter(1, torch.stack((machine, noise), dim=1), 1.0)
-    return F.binary_cross_entropy_with_logits(logits, truth)
+    return F.binary_cross_entropy_with_logits(logits, truth, reduction="sum") / len(logits)
+
+
+def rare_tags_bias(n_machines: int, n_tags: int) -> Tensor:
+    """Bias (n_machines + n_tags,) with which each tag is as likely at first as one of so many is.
+
+    Else the first steps of a training, all of a short one, go into learning that most tags are false.
+
+    Source: Lin et al., Focal Loss for Dense Object Detection (2017), prior of the last layer.
+    """
+    shares = torch.tensor([1.0 / n_machines] * n_machines + [1.0 / n_tags] * n_tags)
+    return torch.logit(shares, eps=1e-3)
 
 
 def naming(logits: Tensor, machine: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from edge_asd.types import FeatureSpec
 from train.front_end import FrontEnd
 from train.network import BRANCHES
 from train.retain.encoders import Encoder, NetworkEncoder
-from train.retain.losses import alignment, mixture_target, naming, scaled, tagging
+from train.retain.losses import alignment, mixture_target, naming, rare_tags_bias, scaled, tagging
 from train.retain.mixtures import MixtureBatch
 from train.retain.settings import RetainSettings
 from train.retain.spec_augment import mask_mixture
@@ -49,6 +49,9 @@ class RetainModule(lightning.LightningModule):
         self.teacher = copy.deepcopy(encoder).requires_grad_(requires_grad=False) if settings.aligns else None
         n_logits = n_machines if settings.objective == "denoise" else n_machines + n_tags
         self.tags = nn.Linear(encoder.sizes[settings.layer], n_logits)
+        if settings.objective == "retain":
+            with torch.no_grad():
+                self.tags.bias.copy_(rare_tags_bias(n_machines, n_tags))
 
     def train(self, mode: bool = True) -> RetainModule:
         """Set the mode of all but the teacher, whose averages stay."""

@@ -1,5 +1,6 @@
 """Studies of retention: what trains and what tests are apart, scorers are those of devices, and every row runs."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -117,17 +118,43 @@ def test_so_many_are_remembered_as_the_scorer_says():
         SCORERS["k-NN of 10"](outputs(9, 0), test)
 
 
+def test_length_of_a_vector_says_nothing_where_it_is_made_a_unit():
+    """As on a device, where a loud machine has a long feature map."""
+    memory, test = (outputs(20, seed, layers={}) for seed in (0, 1))
+    rng = np.random.default_rng(2)
+    vectors = [rng.standard_normal((20, 8)).astype(np.float32) for _ in range(2)]
+
+    def scores(scorer, *, factor):
+        louder = rng.uniform(1.0, factor, (20, 1)).astype(np.float32)
+        both = (vectors[0], louder * vectors[1])
+        known, asked = (
+            dataclasses.replace(one, layers={"feature_map": each})
+            for one, each in zip((memory, test), both, strict=True)
+        )
+        return SCORERS[scorer](known, asked)
+
+    unit = scores("k-NN unit map", factor=1.0)
+    np.testing.assert_allclose(unit, scores("k-NN unit map", factor=9.0), atol=1e-5)
+    assert not np.allclose(scores("k-NN map", factor=1.0), scores("k-NN map", factor=9.0), atol=0.1)
+    units = [vector / np.linalg.norm(vector, axis=1)[:, None] for vector in vectors]
+    among = np.linalg.norm(units[1][:, None] - units[0][None], axis=2).min(axis=1)
+    np.testing.assert_allclose(unit, among, atol=1e-5)
+
+
 def test_oracle_hears_machine_and_noise_apart(first_shot, monkeypatch):
-    """Its embedding is the mean of theirs, as loud as in a mixture at 0 dB whatever the mixture's ratio."""
+    """Its embedding lies between theirs, as loud as in a mixture at 0 dB whatever the mixture's ratio."""
 
     class Listener:
         def __init__(self, *_arguments):
             pass
 
         def hear(self, waves, class_names):
-            levels = np.sqrt(np.mean(np.square(waves), axis=1))[:, None]
-            return Outputs(class_names=class_names, layers={"embedding": levels})
+            levels = np.sqrt(np.mean(np.square(waves), axis=1))
+            heard.append(levels)
+            of_part = np.eye(2, dtype=np.float32)[[len(heard) - 1] * len(waves)]
+            return Outputs(class_names=class_names, layers={"embedding": 5.0 * len(heard) * of_part})
 
+    heard = []
     nothing = Fitted(hear=None, scorers=(), cost=None, settings={})
     monkeypatch.setattr(retention, "frozen", lambda *_a, **_k: nothing)
     monkeypatch.setattr(retention, "load_checkpoint", lambda _run: None)
@@ -135,10 +162,10 @@ def test_oracle_hears_machine_and_noise_apart(first_shot, monkeypatch):
     fitted = retention.oracle(first_shot, Compute(), base="logmel-os-scl")
     mixtures = first_shot.memory["stationary"]
     assert {mixture.snr_db for mixture in mixtures.mixtures} != {0.0}
-    found = fitted.hear(mixtures).layers["embedding"][:, 0]
-    expected = [np.sqrt(np.mean(np.square(mixture.parts(0.0)), axis=1)).mean() for mixture in mixtures.mixtures]
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    assert fitted.scorers == ("k-NN", "k-NN map")
+    np.testing.assert_allclose(fitted.hear(mixtures).layers["embedding"], 1.0, rtol=1e-5)  # halfway, whatever its size
+    expected = [np.sqrt(np.mean(np.square(mixture.parts(0.0)), axis=1)) for mixture in mixtures.mixtures]
+    np.testing.assert_allclose(heard, np.transpose(expected), rtol=1e-5)
+    assert fitted.scorers == ("k-NN", "k-NN unit map")
 
 
 def test_every_study_has_its_quick_rows():
@@ -171,7 +198,7 @@ def test_quick_runs_every_row_of_a_study(generated, tmp_path, name):
     assert [one["objective"] for one in settings] == ["retain", "retain", "denoise"]
     assert (settings[0]["align_weight"], settings[1]["tag_weight"]) == (0.0, 0.0)
     assert {scorer for row in rows.values() for scorer in row["figures"]} == (
-        {"margin", "k-NN", "k-NN map", "fusion"}
+        {"margin", "k-NN", "k-NN unit map", "fusion"}
         if name == "retention"
         else {"margin", "k-NN of 10", "k-NN of 30", "k-NN of 100"}
     )

@@ -18,7 +18,7 @@ from train.retain.encoders import (
     open_plugged,
     register_encoder,
 )
-from train.retain.losses import alignment, mixture_target, naming, scaled, tagging
+from train.retain.losses import alignment, mixture_target, naming, rare_tags_bias, scaled, tagging
 from train.retain.mixtures import MixtureBatch
 from train.retain.module import RetainModule
 from train.retain.settings import RetainSettings
@@ -43,11 +43,24 @@ def test_scaling_makes_the_loss_independent_of_the_level(scaling):
 
 
 def test_tagging_equals_torch_with_two_tags_true():
-    """One of the machines and one of the noises, whose tags follow."""
+    """One of the machines and one of the noises, whose tags follow; a window weighs as the sum over its tags."""
     logits = torch.randn(2, 5)
     truth = torch.tensor([[1.0, 0, 0, 1, 0], [0, 1.0, 0, 0, 1]])
     found = tagging(logits, torch.tensor([0, 1]), torch.tensor([3, 4]))
-    torch.testing.assert_close(found, F.binary_cross_entropy_with_logits(logits, truth))
+    torch.testing.assert_close(found, 5 * F.binary_cross_entropy_with_logits(logits, truth))
+    torch.testing.assert_close(
+        found, tagging(torch.cat((logits, logits)), *(torch.tensor([0, 1] * 2) + d for d in (0, 3)))
+    )
+
+
+def test_tags_begin_as_likely_as_they_are():
+    """What the first steps of a short training would otherwise go into."""
+    torch.testing.assert_close(
+        torch.sigmoid(rare_tags_bias(4, 50)), torch.tensor([1 / 4] * 4 + [1 / 50] * 50), rtol=1e-5, atol=1e-6
+    )
+    assert torch.isfinite(rare_tags_bias(2, 1)).all()
+    assert torch.equal(module_of().tags.bias, rare_tags_bias(2, 3))
+    assert not torch.equal(module_of(objective="denoise").tags.bias, torch.zeros(2))
 
 
 def small_network(n_classes=2):
