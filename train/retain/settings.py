@@ -34,8 +34,9 @@ class RetainSettings:
     """retain: tag and align the mixture. denoise: name the machine in it, the baseline."""
     tag_weight: float = 1.0
     """Of the loss that names the machine and the noise; 0 leaves it out."""
-    align_weight: float = 1.0
-    """Of the loss that holds the mixture's embedding against those of its parts; 0 leaves it out."""
+    align_weight: float = 0.1
+    """Of the loss that holds the mixture's embedding against those of its parts; 0 leaves it out. Source: none; of 1
+    and 0.1, tried in the benchmark's study `retention` (docs/retain.md)."""
     clean_share: float = 0.5
     """Lambda: share of the clean embedding in the target; the noise has the rest."""
     layer: str = "embedding"

@@ -169,7 +169,7 @@ def test_run_of_another_configuration_is_not_gone_on_with(tones, noise, levels, 
     assert main(command) == 2
     assert "holds a run already" in told(capsys)
     assert main([*command, "--resume", "--align-weight", "2"]) == 2
-    assert "another configuration: align_weight was 1.0, now 2.0" in told(capsys)
+    assert "another configuration: align_weight was 0.1, now 2.0" in told(capsys)
 
 
 def test_run_with_other_tags_is_not_gone_on_with(tones, noise, levels, tmp_path, monkeypatch):
