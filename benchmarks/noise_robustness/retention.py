@@ -130,7 +130,7 @@ def known(trial: Trial, compute: Compute, *, base: str) -> Fitted:
 
 def first_shot_methods(base: str) -> dict[str, Method]:
     """The rows of a machine that is enrolled and was never trained on, by name."""
-    enrolled = tuple(f"k-NN of {n}" for n in ENROLLED)
+    enrolled = tuple(f"{scorer} of {n}" for scorer in ("k-NN", "k-NN unit map") for n in ENROLLED)
 
     def with_enrolled(trial: Trial, compute: Compute, *, method: Method) -> Fitted:
         return dataclasses.replace(method(trial, compute), scorers=enrolled)

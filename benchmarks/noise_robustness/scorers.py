@@ -102,6 +102,10 @@ SCORERS: Mapping[str, Scorer] = {
     "k-NN unit map": functools.partial(nearest, layer="feature_map", unit=True),
     "fusion": fused,
     **{f"k-NN of {n}": functools.partial(nearest, layer="embedding", n_remembered=n) for n in ENROLLED},
+    **{
+        f"k-NN unit map of {n}": functools.partial(nearest, layer="feature_map", n_remembered=n, unit=True)
+        for n in ENROLLED
+    },
 }
 """margin: z of the class. error: of a reconstruction. k-NN: nearest by the embedding, or by the map over time, as it is
 or of unit length (of which the embedding is)."""

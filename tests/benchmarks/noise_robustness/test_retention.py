@@ -200,7 +200,7 @@ def test_quick_runs_every_row_of_a_study(generated, tmp_path, name):
     assert {scorer for row in rows.values() for scorer in row["figures"]} == (
         {"margin", "k-NN", "k-NN unit map", "fusion"}
         if name == "retention"
-        else {"margin", "k-NN of 10", "k-NN of 30", "k-NN of 100"}
+        else {"margin", *(f"{scorer} of {n}" for scorer in ("k-NN", "k-NN unit map") for n in (10, 30, 100))}
     )
 
 
