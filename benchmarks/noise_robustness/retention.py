@@ -23,7 +23,8 @@ from train.retain.losses import mixture_target
 from train.retain.run import retain
 from train.retain.settings import RetainSettings
 
-_SCORERS = ("margin", "k-NN", "k-NN unit map", "fusion")
+_NEAREST = ("k-NN", "k-NN unit map")
+_SCORERS = ("margin", *_NEAREST, "fusion")
 _MOST_OF_THE_NOISE = 0.8
 """Share of the noise clips that a batch may hold, where there are few: some validate, and none is drawn twice."""
 
@@ -118,7 +119,7 @@ def oracle(trial: Trial, compute: Compute, *, base: str) -> Fitted:
         }
         return Outputs(class_names=mixtures.class_names, layers=layers, groups=mixtures.groups)
 
-    return dataclasses.replace(fitted, hear=hear, scorers=("k-NN", "k-NN unit map"))
+    return dataclasses.replace(fitted, hear=hear, scorers=_NEAREST)
 
 
 def known(trial: Trial, compute: Compute, *, base: str) -> Fitted:
@@ -130,15 +131,25 @@ def known(trial: Trial, compute: Compute, *, base: str) -> Fitted:
 
 def first_shot_methods(base: str) -> dict[str, Method]:
     """The rows of a machine that is enrolled and was never trained on, by name."""
-    enrolled = tuple(f"{scorer} of {n}" for scorer in ("k-NN", "k-NN unit map") for n in ENROLLED)
-
-    def with_enrolled(trial: Trial, compute: Compute, *, method: Method) -> Fitted:
-        return dataclasses.replace(method(trial, compute), scorers=enrolled)
-
+    enrolled = tuple(f"{scorer} of {n}" for scorer in _NEAREST for n in ENROLLED)
     return {
         f"{base} trained on it": functools.partial(known, base=base),
-        **{name: functools.partial(with_enrolled, method=method) for name, method in retention_methods(base).items()},
+        **_scored_by(enrolled, retention_methods(base)),
     }
+
+
+def unheard_methods(base: str) -> dict[str, Method]:
+    """The rows of machines of a type that was never trained on, which have no class and so no margin, by name."""
+    return _scored_by(_NEAREST, retention_methods(base))
+
+
+def _scored_by(scorers: tuple[str, ...], methods: Mapping[str, Method]) -> dict[str, Method]:
+    """The methods with scorers in place of their own."""
+
+    def scored(trial: Trial, compute: Compute, *, method: Method) -> Fitted:
+        return dataclasses.replace(method(trial, compute), scorers=scorers)
+
+    return {name: functools.partial(scored, method=method) for name, method in methods.items()}
 
 
 def retention_methods(base: str) -> dict[str, Method]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,12 +73,12 @@ def choose_sides(sound: Sound, seed: int, *, limit: int | None = None) -> Sides:
     )
 
 
-def without(sides: Sides, class_name: str) -> Sides:
-    """The sides for a training that never hears a class."""
+def without(sides: Sides, class_names: Collection[str]) -> Sides:
+    """The sides for a training that never hears some classes."""
     return replace(
         sides,
-        train=tuple(clip for clip in sides.train if clip.class_name != class_name),
-        validation=tuple(clip for clip in sides.validation if clip.class_name != class_name),
+        train=tuple(clip for clip in sides.train if clip.class_name not in class_names),
+        validation=tuple(clip for clip in sides.validation if clip.class_name not in class_names),
     )
 
 

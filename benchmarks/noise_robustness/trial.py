@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -19,6 +19,7 @@ from benchmarks.noise_robustness.mixtures import MixtureSet, draw_mixtures
 from benchmarks.noise_robustness.noise import NOISE_KINDS, NoiseKind
 from benchmarks.noise_robustness.sides import Sides, choose_sides, without
 from benchmarks.noise_robustness.sound import MachineClip, Sound
+from edge_asd.errors import UsageError
 from edge_asd.types import FeatureSpec
 from train.data.prepared import is_prepared
 from train.data.table import TABLE_NAME
@@ -100,32 +101,51 @@ def open_first_shot(sound: Sound, seed: int, protocol: Protocol, work: Path) -> 
     Raises:
         UsageError, ClipError, EdgeAsdError: as `open_trial`.
     """
-    sides = choose_sides(sound, seed, limit=protocol.limit)
-    left_out = sides.classes[-1]
+    left_out = choose_sides(sound, seed, limit=protocol.limit).classes[-1:]
     known = _only(open_trial(sound, seed, protocol, work), left_out)
     unknown = _only(open_trial(sound, seed, protocol, work / "first-shot", left_out=left_out), left_out)
     return replace(unknown, known=known)
 
 
-def _only(trial: Trial, class_name: str) -> Trial:
-    """The trial with the memory and the test of one class."""
+def open_unheard(sound: Sound, seed: int, protocol: Protocol, work: Path) -> Trial:
+    """A trial of the last machine type, of which no unit is trained on; the other types are.
 
-    def of_class(mixtures: MixtureSet) -> MixtureSet:
+    Raises:
+        UsageError: there are no other machines; else as `open_trial`.
+        ClipError, EdgeAsdError: as `open_trial`.
+    """
+    sides = choose_sides(sound, seed, limit=protocol.limit)
+    unheard, _ = sides.classes[-1].rsplit("/", 1)
+    left_out = tuple(name for name in sides.classes if name.rsplit("/", 1)[0] == unheard)
+    trained = without(sides, left_out)
+    n_trained = len({clip.class_name for clip in (*trained.train, *trained.further)})
+    if n_trained < 2:
+        raise UsageError(
+            f"{sound.folder}: without the machines of type {unheard}, which are to be unheard, {n_trained} are left to "
+            "train on; expected two or more; give a folder with machines of other types"
+        )
+    return _only(open_trial(sound, seed, protocol, work / "unheard", left_out=left_out), left_out)
+
+
+def _only(trial: Trial, class_names: Collection[str]) -> Trial:
+    """The trial with the memory and the test of some classes."""
+
+    def of_classes(mixtures: MixtureSet) -> MixtureSet:
         return MixtureSet(
-            mixtures=tuple(mixture for mixture in mixtures.mixtures if mixture.machine.class_name == class_name)
+            mixtures=tuple(mixture for mixture in mixtures.mixtures if mixture.machine.class_name in class_names)
         )
 
     return replace(
         trial,
-        memory={kind: of_class(mixtures) for kind, mixtures in trial.memory.items()},
-        test={key: of_class(mixtures) for key, mixtures in trial.test.items()},
+        memory={kind: of_classes(mixtures) for kind, mixtures in trial.memory.items()},
+        test={key: of_classes(mixtures) for key, mixtures in trial.test.items()},
     )
 
 
-def open_trial(sound: Sound, seed: int, protocol: Protocol, work: Path, *, left_out: str | None = None) -> Trial:
+def open_trial(sound: Sound, seed: int, protocol: Protocol, work: Path, *, left_out: Collection[str] = ()) -> Trial:
     """Choose sides and mix; the training folder is made once and kept in `work`.
 
-    left_out: a class that the training does not hear; memory and test are as with it.
+    left_out: classes that the training does not hear; memory and test are as with them.
 
     Raises:
         UsageError: there is too little sound.
@@ -134,7 +154,7 @@ def open_trial(sound: Sound, seed: int, protocol: Protocol, work: Path, *, left_
     """
     sides = choose_sides(sound, seed, limit=protocol.limit)
     folder = work / "mixtures"
-    trained = sides if left_out is None else without(sides, left_out)
+    trained = without(sides, left_out)
     if not is_prepared(folder):
         _write_training(trained, protocol, work / "mixtures-as-clips", folder)
     memory = {

@@ -16,8 +16,8 @@ from benchmarks.noise_robustness.results import ResultRow
 from benchmarks.noise_robustness.scorers import SCORERS, Outputs
 from benchmarks.noise_robustness.sound import open_sound
 from benchmarks.noise_robustness.studies import STUDIES
-from benchmarks.noise_robustness.trial import CASES, Protocol, open_first_shot
-from edge_asd.errors import EdgeAsdError
+from benchmarks.noise_robustness.trial import CASES, Protocol, open_first_shot, open_unheard
+from edge_asd.errors import EdgeAsdError, UsageError
 from train.data import list_folder
 from train.retain.noise import list_noise
 from train.synth import __main__ as synth
@@ -51,6 +51,21 @@ def test_class_that_is_left_out_is_heard_by_no_training(first_shot):
     known = first_shot.known
     assert left_out in {recording.class_name for recording in list_folder(known.folder).recordings}
     assert (known.memory, known.test) == (first_shot.memory, first_shot.test)
+
+
+def test_type_that_is_unheard_is_in_no_training(generated, tmp_path):
+    """All of its units are remembered and tested, and where nothing else is left to train on, that is told."""
+    sound = open_sound(generated, tmp_path)
+    trial = open_unheard(sound, 0, PROTOCOL, tmp_path)
+    tested = {mixture.machine.class_name for mixture in trial.test["stationary", 0.0].mixtures}
+    assert tested == {mixture.machine.class_name for mixture in trial.memory["stationary"].mixtures}
+    assert tested == {name for name in trial.sides.classes if name.startswith("valve/")}
+    machines, _ = write_corpus(trial)
+    for folder in (trial.folder, machines):
+        assert {one.class_name.split("/")[0] for one in list_folder(folder).recordings} == {"fan"}
+    fans = [one for one in sound.recordings if one.class_name.startswith("fan/")]
+    with pytest.raises(UsageError, match="without the machines of type fan, which are to be unheard, 0 are left"):
+        open_unheard(dataclasses.replace(sound, recordings=tuple(fans)), 0, PROTOCOL, tmp_path)
 
 
 def test_studies_of_one_sound_share_their_networks():
@@ -175,6 +190,7 @@ def test_every_study_has_its_quick_rows():
     for base in ("logmel-os-scl", "tfstgram-os-scl"):
         names = {f"{base} {row}" for row in ROWS}
         assert names <= set(STUDIES["retention"].methods)
+        assert names <= set(STUDIES["unheard"].methods)
         assert names | {f"{base} trained on it"} <= set(STUDIES["first-shot"].methods)
 
 
@@ -187,7 +203,7 @@ def test_row_of_another_study_is_refused(generated, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", ["retention", "first-shot"])
+@pytest.mark.parametrize("name", ["retention", "unheard", "first-shot"])
 def test_quick_runs_every_row_of_a_study(generated, tmp_path, name):
     """Frozen, both losses, each of them, the baseline and the bound, trained and scored in every noise."""
     path = tmp_path / "results.json"
@@ -197,11 +213,12 @@ def test_quick_runs_every_row_of_a_study(generated, tmp_path, name):
     settings = [rows[f"logmel-os-scl {row}"]["settings"] for row in ("tagged", "aligned", "denoised")]
     assert [one["objective"] for one in settings] == ["retain", "retain", "denoise"]
     assert (settings[0]["align_weight"], settings[1]["tag_weight"]) == (0.0, 0.0)
-    assert {scorer for row in rows.values() for scorer in row["figures"]} == (
-        {"margin", "k-NN", "k-NN unit map", "fusion"}
-        if name == "retention"
-        else {"margin", *(f"{scorer} of {n}" for scorer in ("k-NN", "k-NN unit map") for n in (10, 30, 100))}
-    )
+    nearest = ("k-NN", "k-NN unit map")
+    assert {scorer for row in rows.values() for scorer in row["figures"]} == {
+        "retention": {"margin", *nearest, "fusion"},
+        "unheard": {*nearest},
+        "first-shot": {"margin", *(f"{scorer} of {n}" for scorer in nearest for n in (10, 30, 100))},
+    }[name]
 
 
 def test_picture_has_a_line_for_every_method_and_is_the_same_for_the_same_rows(tmp_path):
