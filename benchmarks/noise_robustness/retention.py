@@ -123,33 +123,21 @@ def oracle(trial: Trial, compute: Compute, *, base: str) -> Fitted:
 
 
 def known(trial: Trial, compute: Compute, *, base: str) -> Fitted:
-    """The margin score of a network that was trained on mixtures of the class that is left out elsewhere."""
+    """The margin score of a network that was trained on mixtures of the classes that are left out elsewhere."""
     if trial.known is None:
-        raise ValueError("no class is left out of the trial; expected one of open_first_shot")
+        raise ValueError("no class is left out of the trial; expected one of open_unheard")
     return dataclasses.replace(network(trial.known, compute, preset=base), scorers=("margin",))
-
-
-def first_shot_methods(base: str) -> dict[str, Method]:
-    """The rows of a machine that is enrolled and was never trained on, by name."""
-    enrolled = tuple(f"{scorer} of {n}" for scorer in _NEAREST for n in ENROLLED)
-    return {
-        f"{base} trained on it": functools.partial(known, base=base),
-        **_scored_by(enrolled, retention_methods(base)),
-    }
 
 
 def unheard_methods(base: str) -> dict[str, Method]:
     """The rows of machines of a type that was never trained on, which have no class and so no margin, by name."""
-    return _scored_by(_NEAREST, retention_methods(base))
+    scorers = tuple(f"{scorer}{enrolled}" for scorer in _NEAREST for enrolled in ("", *(f" of {n}" for n in ENROLLED)))
 
-
-def _scored_by(scorers: tuple[str, ...], methods: Mapping[str, Method]) -> dict[str, Method]:
-    """The methods with scorers in place of their own."""
-
-    def scored(trial: Trial, compute: Compute, *, method: Method) -> Fitted:
+    def enrolled(trial: Trial, compute: Compute, *, method: Method) -> Fitted:
         return dataclasses.replace(method(trial, compute), scorers=scorers)
 
-    return {name: functools.partial(scored, method=method) for name, method in methods.items()}
+    methods = {name: functools.partial(enrolled, method=method) for name, method in retention_methods(base).items()}
+    return {f"{base} trained on them": functools.partial(known, base=base), **methods}
 
 
 def retention_methods(base: str) -> dict[str, Method]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from benchmarks.noise_robustness import methods
 from benchmarks.noise_robustness.choices import choices_of
 from benchmarks.noise_robustness.methods import Method
-from benchmarks.noise_robustness.retention import first_shot_methods, retention_methods, unheard_methods
+from benchmarks.noise_robustness.retention import retention_methods, unheard_methods
 from benchmarks.noise_robustness.sound import Sound
-from benchmarks.noise_robustness.trial import Protocol, Trial, open_first_shot, open_trial, open_unheard
+from benchmarks.noise_robustness.trial import Protocol, Trial, open_trial, open_unheard
 
 _QUICK = Protocol(
     limit=4,
@@ -64,19 +64,11 @@ STUDIES: Mapping[str, Study] = {
         suffix="-unheard",
         methods={**unheard_methods(_LOG_MEL), **unheard_methods(_WHOLE)},
         quick_methods=tuple(unheard_methods(_LOG_MEL)),
-        protocol=_FROM_30_DB,
-        quick=replace(_QUICK, snrs_db=(0.0,)),
-        open=open_unheard,
-    ),
-    "first-shot": Study(
-        suffix="-first-shot",
-        methods={**first_shot_methods(_LOG_MEL), **first_shot_methods(_WHOLE)},
-        quick_methods=tuple(first_shot_methods(_LOG_MEL)),
-        protocol=replace(_FROM_30_DB, memory_each=12),
+        protocol=replace(_FROM_30_DB, memory_each=16),
         quick=replace(_QUICK, snrs_db=(0.0,), memory_each=50),
-        open=open_first_shot,
+        open=open_unheard,
     ),
 }
 """methods: rivals of TFSTgram, as published. choices: the same with one setting changed. retention: an encoder after
-train.retain, beside itself and its bound. unheard: the same, of machines of a type that no training heard. first-shot:
-a class that no training heard, enrolled from few mixtures, beside a network that was trained on it."""
+train.retain, beside itself and its bound. unheard: the same, of machines of a type that no training heard, enrolled
+from few mixtures and from many, beside a network that was trained on them."""

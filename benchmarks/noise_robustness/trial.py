@@ -76,7 +76,7 @@ class Trial:
 
     folder: data folder of training mixtures in stationary noise, for train.fit. memory: healthy training clips of the
     tested classes in noise. test: by noise and SNR in dB. work: folder for what methods leave, their runs. known: where
-    memory and test are of a class that is left out of the training, the same trial with it trained on.
+    memory and test are of classes that are left out of the training, the same trial with these trained on.
     """
 
     seed: int
@@ -93,18 +93,6 @@ def seed_folder(work: Path, sound: Sound, protocol: Protocol, seed: int) -> Path
     """Where the mixtures and runs of a seed lie: studies whose networks are trained alike share them."""
     told = json.dumps([sound.facts(), protocol.of_networks()])
     return work / hashlib.sha256(told.encode()).hexdigest()[:12] / f"seed-{seed}"
-
-
-def open_first_shot(sound: Sound, seed: int, protocol: Protocol, work: Path) -> Trial:
-    """A trial of the last class alone, which is left out of its training altogether.
-
-    Raises:
-        UsageError, ClipError, EdgeAsdError: as `open_trial`.
-    """
-    left_out = choose_sides(sound, seed, limit=protocol.limit).classes[-1:]
-    known = _only(open_trial(sound, seed, protocol, work), left_out)
-    unknown = _only(open_trial(sound, seed, protocol, work / "first-shot", left_out=left_out), left_out)
-    return replace(unknown, known=known)
 
 
 def open_unheard(sound: Sound, seed: int, protocol: Protocol, work: Path) -> Trial:
@@ -124,7 +112,9 @@ def open_unheard(sound: Sound, seed: int, protocol: Protocol, work: Path) -> Tri
             f"{sound.folder}: without the machines of type {unheard}, which are to be unheard, {n_trained} are left to "
             "train on; expected two or more; give a folder with machines of other types"
         )
-    return _only(open_trial(sound, seed, protocol, work / "unheard", left_out=left_out), left_out)
+    known = _only(open_trial(sound, seed, protocol, work), left_out)
+    unknown = _only(open_trial(sound, seed, protocol, work / "unheard", left_out=left_out), left_out)
+    return replace(unknown, known=known)
 
 
 def _only(trial: Trial, class_names: Collection[str]) -> Trial:
