@@ -96,7 +96,8 @@ def fit_int8(
         EdgeAsdError: not even with all layers but one in float is it enough.
     """
     reference = _answers(onnx_fp32, trial.windows, scorer)
-    everything = _answers(network.draft(in_float=()), trial.windows, scorer)
+    model = network.model(in_float=())
+    everything = _answers(model, trial.windows, scorer)
     loss = embedding_loss(reference, everything)
     rows = np.argsort(loss)[::-1][:N_WORST_WINDOWS]
     worst, worst_reference, worst_loss = windows_at(trial.windows(), rows), _at(reference, rows), loss[rows]
@@ -112,7 +113,7 @@ def fit_int8(
                 "give more varied calibration clips"
             )
         in_float.append(min(rest, key=lambda cost: (worst_loss - np.array(cost.embedding_loss)).max()))
-        model = network.draft(in_float=[cost.node for cost in in_float])
+        model = network.model(in_float=[cost.node for cost in in_float])
         found = _answers(model, lambda: iter([worst]), scorer)
         fit, worst_loss = fit_of(worst_reference, found, None), embedding_loss(worst_reference, found)
         if budget.holds(fit):  # only then is it worth the time to try it on everything
@@ -120,7 +121,7 @@ def fit_int8(
         steps.append(Step(layer=in_float[-1].name, fit=fit))
         say(f"with {in_float[-1].name} in float, {len(in_float)} of {len(costs)}: {told(fit)}")
     return FittedModel(
-        model=network.model(in_float=[cost.node for cost in in_float]),
+        model=model,
         budget=budget,
         costs=costs,
         in_float=tuple(in_float),

@@ -1,6 +1,8 @@
-"""A float32 ONNX model in, one whose network body computes in half precision out, with the types in the model."""
+"""An ONNX model in, one whose body, or whose float layers, compute in half precision out, with the types in it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Collection
 
 import numpy as np
 import onnx
@@ -34,10 +36,38 @@ def half_from_fp32(onnx_fp32: bytes) -> bytes:
     """
     model = onnx.load_from_string(onnx_fp32)
     lower_opset(model)
+    model = _converted(model, lambda node, _conversion: node.op_type in HALF_OPERATORS)
+    strip_notes(model)
+    check_operators(model)
+    return bytes(model.SerializeToString())
+
+
+def with_half_layers(model: onnx.ModelProto, layers: Collection[str]) -> onnx.ModelProto:
+    """The quantized model with the nodes of these names in half precision, and what follows them up to the next Q.
+
+    What stays float32 in `half_from_fp32` stays so here. Q and DQ are float32, the only type that opset 17 has for
+    them, so that layers in INT8 are as they were.
+
+    Raises:
+        EdgeAsdError: a weight is beyond half precision.
+    """
+
+    def is_half(node: onnx.NodeProto, conversion: _Conversion) -> bool:
+        return node.op_type in HALF_OPERATORS and (node.name in layers or conversion.reads_half_alone(node))
+
+    return _converted(model, is_half)
+
+
+def _converted(model: onnx.ModelProto, wanted: Callable[[onnx.NodeProto, _Conversion], bool]) -> onnx.ModelProto:
+    """A copy with the wanted nodes in half, but for the first layers."""
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     graph = model.graph
-    conversion = _Conversion(graph, _first_layers(graph))
-    nodes = [made for node in graph.node for made in conversion.nodes_from(node)]
+    first_layers = _first_layers(graph)
+    conversion = _Conversion(graph)
+    nodes = []
+    for node in graph.node:
+        half = node.name not in first_layers and conversion.makes_floats(node) and wanted(node, conversion)
+        nodes += conversion.nodes_from(node, half=half)
     if conversion.is_half & {value.name for value in graph.output}:
         raise EdgeAsdError("the network's output comes out of its body; expected a norm in float32 ahead of it")
     del graph.node[:]
@@ -46,9 +76,7 @@ def half_from_fp32(onnx_fp32: bytes) -> bytes:
     weights = [weight for weight in (*graph.initializer, *conversion.half_weights.values()) if weight.name in used]
     del graph.initializer[:]
     graph.initializer.extend(weights)
-    strip_notes(model)
-    check_operators(model)
-    return bytes(model.SerializeToString())
+    return model
 
 
 def _first_layers(graph: onnx.GraphProto) -> set[str]:
@@ -69,19 +97,26 @@ class _Conversion:
     is_half: names of such tensors. half_weights: by the name of the float32 one.
     """
 
-    def __init__(self, graph: onnx.GraphProto, stay_single: set[str]) -> None:
+    def __init__(self, graph: onnx.GraphProto) -> None:
         self.is_half: set[str] = set()
         self.half_weights: dict[str, TensorProto] = {}
-        self._stay_single = stay_single
         self._weights = {weight.name: weight for weight in graph.initializer if weight.data_type == TensorProto.FLOAT}
         values = (*graph.value_info, *graph.input, *graph.output)
         floats = {value.name for value in values if value.type.tensor_type.elem_type == TensorProto.FLOAT}
         self._floats = floats | set(self._weights)
         self._casts: dict[tuple[str, bool], str] = {}
 
-    def nodes_from(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    def makes_floats(self, node: onnx.NodeProto) -> bool:
+        """Whether its output is a float in the model as it came."""
+        return node.output[0] in self._floats
+
+    def reads_half_alone(self, node: onnx.NodeProto) -> bool:
+        """Whether all floats that it reads and that are no weights are half by now."""
+        activations = {name for name in node.input if name in self._floats} - self._weights.keys()
+        return bool(activations) and activations <= self.is_half
+
+    def nodes_from(self, node: onnx.NodeProto, *, half: bool) -> list[onnx.NodeProto]:
         """The node in its type, behind the casts that its inputs need."""
-        half = node.op_type in HALF_OPERATORS and node.name not in self._stay_single and node.output[0] in self._floats
         made = []
         if node.op_type not in _TYPE_BLIND_OPERATORS:
             for place, name in enumerate(node.input):

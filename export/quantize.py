@@ -12,6 +12,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edge_asd.types import FloatArray
 from export.float_layers import QUANTIZED_OPERATORS, with_float_layers
+from export.half import with_half_layers
 from export.onnx_model import check_operators, strip_notes
 from export.short_weights import shorten_weights
 from export.windows import Windows
@@ -21,7 +22,7 @@ _OPTIONS = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias"
 
 
 class QuantizedNetwork:
-    """A network whose every Conv, Add and Gemm but the last is in INT8, and the same with more of them in float.
+    """A network whose every Conv, Add and Gemm but the last is in INT8, and the same with fewer of them.
 
     layers: names for people by name of the node, in the order of the network: the weight's where it has one.
     """
@@ -31,16 +32,16 @@ class QuantizedNetwork:
         self.layers = _layers(model)
 
     def draft(self, *, in_float: Collection[str]) -> bytes:
-        """Serialized ONNX with these nodes in float: what `model` gives to the last bit, sooner made, but larger."""
+        """Serialized ONNX with these nodes in float32, to measure by: sooner made than `model`, but larger."""
         return bytes(with_float_layers(self._model, in_float).SerializeToString())
 
     def model(self, *, in_float: Collection[str]) -> bytes:
-        """Serialized ONNX with these nodes in float, fit for a bundle.
+        """Serialized ONNX with these nodes in half precision, or in float32 where half would spoil them.
 
         Raises:
             EdgeAsdError: it holds what not every engine takes.
         """
-        model = with_float_layers(self._model, in_float)
+        model = with_half_layers(with_float_layers(self._model, in_float), in_float)
         strip_notes(model)
         shorten_weights(model)
         check_operators(model)

@@ -56,13 +56,57 @@ def test_int8_embeddings_stay_near(onnx_fp32, int8, windows):
     assert (expected * found).sum(axis=1).min() >= 0.98
 
 
-def test_draft_is_the_model_to_the_last_bit(quantized, windows):
-    """What layers are measured with is what they will be."""
-    in_float = list(quantized.layers)[3:6]
+def test_draft_is_the_model_to_the_last_bit(quantized, int8, windows):
+    """What layers are measured with is what they will be, where all are in INT8."""
     wave, log_mel = windows[0].wave[:1], windows[0].log_mel[:1]
-    draft = runner_from_onnx(quantized.draft(in_float=in_float), "int8")(wave, log_mel)
-    model = runner_from_onnx(quantized.model(in_float=in_float), "int8")(wave, log_mel)
-    np.testing.assert_array_equal(draft.cosine, model.cosine)
+    draft = runner_from_onnx(quantized.draft(in_float=()), "int8")(wave, log_mel)
+    np.testing.assert_array_equal(draft.cosine, runner_from_onnx(int8, "int8")(wave, log_mel).cosine)
+
+
+IN_FLOAT = ("tgram.extractor", "tfgram.block2.conv1", "backbone.stem.conv", "backbone.blocks.2.widen.conv")
+"""Two layers that half precision would spoil, the first behind each input, and two of the body."""
+
+
+def test_layers_in_float_are_half_where_the_whole_network_would_be(quantized, half_elsewhere):
+    """Body layers that are not in INT8 compute in half precision; Q, DQ and what they join stay as they were."""
+    graph = onnx.shape_inference.infer_shapes(half_elsewhere, strict_mode=True).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input, *graph.output)}
+    types |= {initializer.name: initializer.data_type for initializer in graph.initializer}
+    layers = {quantized.layers.get(node.name): node for node in graph.node if node.op_type in ("Conv", "Add", "Gemm")}
+    for name, node in layers.items():
+        half = name in IN_FLOAT and name not in ("tgram.extractor", "backbone.stem.conv")
+        expected = onnx.TensorProto.FLOAT16 if half else onnx.TensorProto.FLOAT
+        assert {types[tensor] for tensor in (*node.input, *node.output)} == {expected}, name
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear":
+            assert types[node.input[0]] == onnx.TensorProto.FLOAT
+    drafted = onnx.load_from_string(quantized.draft(in_float=nodes_of(quantized, IN_FLOAT))).graph
+    counts = [sum(node.op_type == "QuantizeLinear" for node in each.node) for each in (graph, drafted)]
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_half_elsewhere_says_the_same(quantized, half_elsewhere, windows, engine):
+    """As with float32 in its place, on the CPU's engines, for quiet sound too."""
+    draft = quantized.draft(in_float=nodes_of(quantized, IN_FLOAT))
+    single, half = (runner_from_onnx(each, "int8", engine) for each in (draft, half_elsewhere.SerializeToString()))
+    two = windows_at(windows, np.arange(2))
+    for batch in (two, _at(two, 1e-3)):
+        expected, found = (run(batch.wave, batch.log_mel).embedding for run in (single, half))
+        assert (expected * found).sum(axis=1).min() > 0.999
+
+
+def nodes_of(quantized, names):
+    """Of layers, by their names for people."""
+    nodes = [node for node, name in quantized.layers.items() if name in names]
+    assert len(nodes) == len(names)
+    return nodes
+
+
+@pytest.fixture(scope="module")
+def half_elsewhere(quantized) -> onnx.ModelProto:
+    """The model with some layers in float."""
+    return onnx.load_from_string(quantized.model(in_float=nodes_of(quantized, IN_FLOAT)))
 
 
 def test_layers_in_float_have_no_integers(quantized):

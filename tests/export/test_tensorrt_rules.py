@@ -86,7 +86,7 @@ def test_quantization_is_symmetric(graph):
 
 
 def test_int8_leaves_little_in_float():
-    """Of the example's multiply-adds; TensorRT 10 and later computes them in float32, not half (decision 0010)."""
+    """Of the example's multiply-adds: layers that half precision would spoil (decision 0010)."""
     model = onnx.load_from_string(open_bundle(EXAMPLE).onnx_model("int8"))
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
     shapes = {each.name: tuple(each.dims) for each in graph.initializer}

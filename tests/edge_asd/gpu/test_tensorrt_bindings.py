@@ -23,6 +23,39 @@ pytestmark = pytest.mark.skipif(
     not KIT.is_dir(), reason=f"{KIT} is missing: make test prepares it where NVIDIA's wheels can be had"
 )
 
+KERNELS = """
+import json, pathlib, re, sys
+import tensorrt as trt
+from edge_asd.bundle import open_bundle
+from export.quantize import quantize
+from export.windows import Windows
+bundle = open_bundle(pathlib.Path(sys.argv[1]))
+golden = bundle.golden
+network = quantize(bundle.onnx_model("fp32"), [Windows(wave=golden.wave, log_mel=golden.log_mel, label=None)])
+names = ("backbone.blocks.2.widen.conv", "tfgram.block2.conv1")
+in_float = [node for node, name in network.layers.items() if name in names]
+class Listener(trt.ILogger):
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+    def log(self, severity, text):
+        self.lines.append(text)
+def kernels(model):
+    logger = Listener()
+    builder = trt.Builder(logger)
+    parsed = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    assert trt.OnnxParser(parsed, logger).parse(model)
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    profile = builder.create_optimization_profile()
+    for spec in bundle.manifest.inputs:
+        profile.set_shape(spec.name, *[(1, *spec.shape[1:])] * 3)
+    config.add_optimization_profile(profile)
+    assert builder.build_serialized_network(parsed, config) is not None
+    kind = re.compile(r"Name: (node_Conv_[0-9]+)_\\S+, LayerType: correlation, Inputs: [^}]*Datatype: ([A-Za-z0-9]+)")
+    return dict(kind.findall("\\n".join(logger.lines)))
+print(json.dumps([in_float, kernels(network.draft(in_float=in_float)), kernels(network.model(in_float=in_float))]))
+"""
 BUILD = """
 import json, pathlib, sys
 import tensorrt as trt
@@ -189,6 +222,17 @@ def test_example_network_parses_and_builds(precision) -> None:
     assert built["timings"] > 0
     assert "with TensorRT 11.4" in built["said"][0]
     assert built["said"][-1].endswith(" %")
+
+
+def test_half_precision_leaves_int8_as_it_was() -> None:
+    """By the builder's own list of kernels: layers that are not in INT8 take half, and all others what they took."""
+    in_float, single, half = run("builder", KERNELS, str(EXAMPLE))
+    assert len(in_float) == 2
+    assert {single[node] for node in in_float} == {"Float"}
+    assert {half[node] for node in in_float} == {"Half"}
+    others = single.keys() - set(in_float)
+    assert {node: half[node] for node in others} == {node: single[node] for node in others}
+    assert sum(kind == "Int8" for kind in half.values()) > 30
 
 
 def test_parser_says_why_it_refuses() -> None:
