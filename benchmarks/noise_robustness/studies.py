@@ -71,4 +71,4 @@ STUDIES: Mapping[str, Study] = {
 }
 """methods: rivals of TFSTgram, as published. choices: the same with one setting changed. retention: an encoder after
 train.retain, beside itself and its bound. unheard: the same, of machines of a type that no training heard, enrolled
-from few mixtures and from many, beside a network that was trained on them."""
+from few mixtures and from many: the rows of "methods" were trained on them and have the same test."""

@@ -75,8 +75,7 @@ class Trial:
     """One seed's sound. All methods of the seed get the same.
 
     folder: data folder of training mixtures in stationary noise, for train.fit. memory: healthy training clips of the
-    tested classes in noise. test: by noise and SNR in dB. work: folder for what methods leave, their runs. known: where
-    memory and test are of classes that are left out of the training, the same trial with these trained on.
+    tested classes in noise. test: by noise and SNR in dB. work: folder for what methods leave, their runs.
     """
 
     seed: int
@@ -86,7 +85,6 @@ class Trial:
     memory: Mapping[NoiseKind, MixtureSet]
     test: Mapping[tuple[NoiseKind, float], MixtureSet]
     work: Path
-    known: Trial | None = None
 
 
 def seed_folder(work: Path, sound: Sound, protocol: Protocol, seed: int) -> Path:
@@ -112,9 +110,7 @@ def open_unheard(sound: Sound, seed: int, protocol: Protocol, work: Path) -> Tri
             f"{sound.folder}: without the machines of type {unheard}, which are to be unheard, {n_trained} are left to "
             "train on; expected two or more; give a folder with machines of other types"
         )
-    known = _only(open_trial(sound, seed, protocol, work), left_out)
-    unknown = _only(open_trial(sound, seed, protocol, work / "unheard", left_out=left_out), left_out)
-    return replace(unknown, known=known)
+    return _only(open_trial(sound, seed, protocol, work / "unheard", left_out=left_out), left_out)
 
 
 def _only(trial: Trial, class_names: Collection[str]) -> Trial:
