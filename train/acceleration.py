@@ -6,6 +6,7 @@ import dataclasses
 import re
 import shutil
 from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 
@@ -21,31 +22,43 @@ _COMPILED_FROM_WINDOWS = 10_000
 """Compiling takes a minute or two of two cores, which so many windows make up for."""
 
 
-def settle(settings: TrainingSettings, *, n_windows: int, n_processes: int) -> TrainingSettings:
+class Accelerated(Protocol):
+    """Settings, a dataclass, of which these may be left open."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    @property
+    def device(self) -> Device: ...  # noqa: D102 - as in the settings themselves
+
+    @property
+    def precision(self) -> Precision | None: ...  # noqa: D102
+
+    @property
+    def compile(self) -> bool | None: ...  # noqa: D102
+
+
+Settings = TypeVar("Settings", bound=Accelerated)
+
+
+def settle(settings: Settings, *, is_network: bool, n_windows: int, n_processes: int) -> Settings:
     """Fill in what the settings leave open: precision and compilation.
 
     Args:
         settings: of the run.
+        is_network: whether it trains the network that a device runs, which may be rounded and is worth compiling.
         n_windows: that it will train on, over all epochs.
         n_processes: that train together; the losses of several are not compiled.
     """
-    is_margin = settings.model == "margin"
     precision, compiled = settings.precision, settings.compile
     if precision is None:
-        precision = precision_that_pays(settings.device) if is_margin else "32-true"
+        precision = "bf16-mixed" if is_network and _multiplies_bfloat16(settings.device) else "32-true"
     if compiled is None:
-        compiled = is_margin and n_processes == 1 and compiling_pays(n_windows)
+        compiled = is_network and n_processes == 1 and n_windows >= _COMPILED_FROM_WINDOWS and _has_compiler()
     return dataclasses.replace(settings, precision=precision, compile=compiled)
 
 
-def precision_that_pays(device: Device) -> Precision:
-    """bfloat16 for what may be rounded, on a device that multiplies in it."""
-    return "bf16-mixed" if _multiplies_bfloat16(device) else "32-true"
-
-
-def compiling_pays(n_windows: int) -> bool:
-    """Whether a run of so many windows makes up for it, and there is a compiler."""
-    return n_windows >= _COMPILED_FROM_WINDOWS and any(shutil.which(compiler) for compiler in ("g++", "clang++"))
+def _has_compiler() -> bool:
+    return any(shutil.which(compiler) for compiler in ("g++", "clang++"))
 
 
 def make_ready(network: AnyNetwork, settings: TrainingSettings) -> None:

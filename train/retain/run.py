@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from edge_asd.errors import UnavailableError, UsageError
 from edge_asd.heap import keep_all
 from edge_asd.types import FeatureSpec
-from train.acceleration import compiling_pays, lay_out, precision_that_pays
+from train.acceleration import lay_out, settle
 from train.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, network_for_device, save_checkpoint
 from train.keep_state import SAVE_EVERY_S, STATE_NAME, KeepState, State, WholeFiles
 from train.processes import Processes
@@ -89,7 +89,9 @@ def retain(
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise UnavailableError("--device is cuda and torch finds no CUDA device; expected one; use --device cpu")
     lightning.seed_everything(settings.seed, verbose=False)
-    settings = _settled(settings)
+    n_windows = settings.steps * settings.batch_size
+    is_network = settings.encoder == DEVICE_ENCODER
+    settings = settle(settings, is_network=is_network, n_windows=n_windows, n_processes=1)
     start, encoder = _open_encoder(folder, settings)
     spec = start.feature_spec if start is not None else FeatureSpec()
     material = gather(folder, noise_folder, settings, start=start, test_noise=test_noise, n_samples=spec.window_samples)
@@ -110,17 +112,6 @@ def retain(
             write_json(run / METRICS_NAME, metrics)
             (run / STATE_NAME).unlink(missing_ok=True)
         return _ended(run, settings)
-
-
-def _settled(settings: RetainSettings) -> RetainSettings:
-    """Fill in what the settings leave open: precision and compilation."""
-    is_ours = settings.encoder == DEVICE_ENCODER
-    precision, compiled = settings.precision, settings.compile
-    if precision is None:
-        precision = precision_that_pays(settings.device) if is_ours else "32-true"
-    if compiled is None:
-        compiled = is_ours and compiling_pays(settings.steps * settings.batch_size)
-    return dataclasses.replace(settings, precision=precision, compile=compiled)
 
 
 def _make_ready(module: RetainModule) -> None:
