@@ -77,7 +77,7 @@ def export_bundle(
     target = Target(false_alarms_per_day=false_alarms_per_day, window_s=spec.window_samples / spec.sample_rate_hz)
     scorer = MarginScorer(network.spec.scale, network.spec.margin, n_classes=network.spec.n_classes)
     wanted = wanted or WantedScorers()
-    networks = export_networks(network, spec, clips, read, half=half, feature_map=wanted.need_feature_map, say=say)
+    networks = export_networks(network, spec, clips, read, half=half, say=say)
     if report is not None:
         write_report(report, networks.int8, title=f"{name} {version}")
     figures = bundle_figures(
@@ -122,11 +122,7 @@ def _description(
     networks: Networks,
     figures: Figures,
 ) -> ModelDescription:
-    inputs, outputs = tensor_specs(
-        checkpoint.feature_spec,
-        len(checkpoint.classes),
-        feature_map_size=FEATURE_MAP_SIZE if networks.has_feature_map else None,
-    )
+    inputs, outputs = tensor_specs(checkpoint.feature_spec, len(checkpoint.classes), feature_map_size=FEATURE_MAP_SIZE)
     return ModelDescription(
         name=name_and_version[0],
         version=name_and_version[1],

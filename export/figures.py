@@ -75,7 +75,7 @@ def bundle_figures(
         UsageError: the target cannot be met by a scorer that was asked for.
     """
     say(f"comparing torch, {', '.join(models)} on {len(clips.everything)} clips")
-    runners = {"torch": runner_from_network(network, feature_map=wanted.need_feature_map)}
+    runners = {"torch": runner_from_network(network)}
     for precision, engine in product(models, ENGINES):
         runners[f"{precision} {engine}"] = runner_from_onnx(models[precision], precision, engine)
     evaluated = evaluate(runners, read(clips.everything), scorer)

@@ -31,12 +31,10 @@ class Networks:
     """What a bundle runs.
 
     models: serialized ONNX by precision, in the order of tables. int8: how the INT8 one was fitted to its budget.
-    has_feature_map: whether they put out the feature map too.
     """
 
     models: Mapping[Precision, bytes]
     int8: FittedModel
-    has_feature_map: bool
 
 
 def export_networks(
@@ -46,7 +44,6 @@ def export_networks(
     read: Reader,
     *,
     half: bool,
-    feature_map: bool,
     say: Callable[[str], None],
 ) -> Networks:
     """Export, quantize and keep to the budget.
@@ -57,7 +54,6 @@ def export_networks(
         clips: the data folder's.
         read: makes windows of clips.
         half: whether there shall be one in half precision.
-        feature_map: whether they put out the feature map too.
         say: is told what happens.
 
     Raises:
@@ -65,7 +61,7 @@ def export_networks(
         EdgeAsdError: the network does not export or quantize.
     """
     say("exporting to ONNX")
-    onnx_fp32 = onnx_from_network(network, spec, feature_map=feature_map)
+    onnx_fp32 = onnx_from_network(network, spec)
     ranges = _spread(clips.for_ranges, _MAX_RANGE_CLIPS)
     say(f"quantizing to INT8 with ranges of {len(ranges)} healthy clips, as they are and louder")
     int8 = fit_int8(
@@ -77,7 +73,7 @@ def export_networks(
         say=say,
     )
     halves: dict[Precision, bytes] = {"fp16": half_from_fp32(onnx_fp32)} if half else {}
-    return Networks(models={"fp32": onnx_fp32, **halves, "int8": int8.model}, int8=int8, has_feature_map=feature_map)
+    return Networks(models={"fp32": onnx_fp32, **halves, "int8": int8.model}, int8=int8)
 
 
 def _trial(clips: Clips, ranges: Sequence[Recording], read: Reader, spec: FeatureSpec) -> Trial:

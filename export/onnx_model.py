@@ -30,17 +30,17 @@ ALLOWED_OPERATORS = frozenset(
 
 
 class _WithFeatureMap(Network):
-    """The same network with a third output."""
+    """The network with a third output, which devices enrol machines by."""
 
     def forward(self, wave: Tensor, log_mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]  # more
         """Embed windows; see `Network.with_feature_map`."""
         return self.with_feature_map(wave, log_mel)
 
 
-def onnx_from_network(network: Network, feature_spec: FeatureSpec, *, feature_map: bool = False) -> bytes:
-    """Export a network in evaluation mode: inputs wave, log_mel, outputs embedding, cosine, dynamic batch, opset 17.
+def onnx_from_network(network: Network, feature_spec: FeatureSpec) -> bytes:
+    """Export a network in evaluation mode, with a dynamic batch, in opset 17.
 
-    With `feature_map` it puts out the backbone's last map too, averaged over time.
+    Inputs are wave and log_mel; outputs embedding, cosine and feature_map, as of `Network.with_feature_map`.
 
     Weights lie inside the model, rounded to 16 bits of mantissa (a relative 8e-6), which makes the compressed model a
     sixth smaller; names of source files, which the exporter notes at every node, are left out.
@@ -48,12 +48,9 @@ def onnx_from_network(network: Network, feature_spec: FeatureSpec, *, feature_ma
     Raises:
         EdgeAsdError: the exporter made an operator, opset or shape that not every engine takes.
     """
-    size = FEATURE_MAP_SIZE if feature_map else None
-    inputs, outputs = tensor_specs(feature_spec, network.spec.n_classes, feature_map_size=size)
-    exported = network
-    if feature_map:
-        exported = _WithFeatureMap(network.spec, feature_spec)
-        exported.load_state_dict(network.state_dict())
+    inputs, outputs = tensor_specs(feature_spec, network.spec.n_classes, feature_map_size=FEATURE_MAP_SIZE)
+    exported = _WithFeatureMap(network.spec, feature_spec)
+    exported.load_state_dict(network.state_dict())
     # A batch of two: an axis of size 1 would be taken for a constant.
     example = tuple(torch.zeros(2, *(size for size in spec.shape if size != "batch")) for spec in inputs)
     batch = torch.export.Dim("batch", min=1)

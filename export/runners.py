@@ -14,18 +14,17 @@ from edge_asd.types import EngineOutputs, FloatArray
 from train.network import Network
 
 Runner: TypeAlias = Callable[[FloatArray, FloatArray], EngineOutputs]
-"""wave (B, window_samples), log_mel (B, n_mels, n_frames) -> embedding (B, 128), cosine (B, classes)."""
+"""wave (B, window_samples), log_mel (B, n_mels, n_frames) -> embedding (B, 128), cosine (B, classes), feature_map."""
 
 
-def runner_from_network(network: Network, *, feature_map: bool = False) -> Runner:
-    """Run the trained network itself; feature_map: whether that is put out too."""
+def runner_from_network(network: Network) -> Runner:
+    """Run the trained network itself."""
 
     def run(wave: FloatArray, log_mel: FloatArray) -> EngineOutputs:
         with torch.inference_mode():
-            forward = network.with_feature_map if feature_map else network
-            outputs = forward(torch.from_numpy(wave), torch.from_numpy(log_mel))
-        names = ("embedding", "cosine", "feature_map")
-        return EngineOutputs(**{name: each.numpy() for name, each in zip(names, outputs, strict=False)})
+            outputs = network.with_feature_map(torch.from_numpy(wave), torch.from_numpy(log_mel))
+        embedding, cosine, feature_map = (each.numpy() for each in outputs)
+        return EngineOutputs(embedding=embedding, cosine=cosine, feature_map=feature_map)
 
     return run
 

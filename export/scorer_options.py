@@ -28,7 +28,7 @@ class WantedScorers:
 
     default: ScorerName = "margin"
     by_class: Mapping[str, ScorerName] = field(default_factory=dict)
-    layer: Layer = "embedding"
+    layer: Layer = "feature_map"
     neighbours: int = 1
     memory_bytes: int = _MEMORY_BYTES
 
@@ -40,11 +40,6 @@ class WantedScorers:
     def need_memories(self) -> bool:
         """Whether any class is scored by more than its margin."""
         return {self.default, *self.by_class.values()} != {"margin"}
-
-    @property
-    def need_feature_map(self) -> bool:
-        """Whether the network has to put out its feature map."""
-        return self.need_memories and self.layer == "feature_map"
 
 
 def add_scorer_options(parser: argparse.ArgumentParser) -> None:
@@ -60,8 +55,9 @@ def add_scorer_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layer",
         choices=get_args(Layer),
-        default="embedding",
-        help="what memories hold: embeddings, or feature maps averaged over time, eight times as long (%(default)s)",
+        default="feature_map",
+        help="what memories hold: embeddings, or feature maps averaged over time, eight times as long, which hear more "
+        "in noise (default: %(default)s)",
     )
     parser.add_argument(
         "--neighbours", type=int, default=1, metavar="K", help="nearest neighbours that are averaged (%(default)d)"

@@ -73,7 +73,7 @@ def layer_vectors(outputs: EngineOutputs, layer: Layer) -> FloatArray:
     if vectors is None:
         raise BundleError(
             f"the network has no output {layer}; expected one, since the memory is of that layer; export the model "
-            f"with --layer {layer}, or make the memory of the embedding"
+            "again, since all put it out now, or make the memory of the embedding"
         )
     length = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     unit: FloatArray = (vectors / np.maximum(length, _SHORTEST)).astype(np.float32)

@@ -35,7 +35,7 @@ def made(tmp_path_factory, clip_folder, small_checkpoint):
     about.write_text("Data: tones in noise, made for a test. Licence: CC0.")
     out = folder / "test-tones-1.0.0.asd"
     arguments = [str(folder), "--calibration", str(clip_folder), "--out", str(out), "--about", str(about)]
-    arguments += ["--scorer", "knn", "--scorer", "fan/A=fusion", "--layer", "feature_map"]
+    arguments += ["--scorer", "knn", "--scorer", "fan/A=fusion"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("export.fall_back.N_WORST_WINDOWS", 2)  # each layer is measured on so many
         assert main([*arguments, "--false-alarms-per-day", "800", "--report", str(folder / "report")]) == 0

@@ -53,7 +53,8 @@ def heard(clips, *, noise=0.0, seed=0):
     embedding += noise * np.random.default_rng(seed + 1).standard_normal(embedding.shape)
     embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
     score = random.standard_normal(len(names)) + 20.0 * np.array([name == "anomaly" for name in names])
-    return Evaluated(embedding=embedding.astype(np.float32), score=score.astype(np.float32))
+    embedding = embedding.astype(np.float32)
+    return Evaluated(embedding=embedding, score=score.astype(np.float32), feature_map=3.0 * embedding)
 
 
 def remembered(clips, wanted=KNN, *, int8_noise=0.0, said=None, **changes):
@@ -144,7 +145,10 @@ def test_golden_tolerance_follows_what_engines_differ_by(clips):
 def test_windows_are_scored_by_every_memory(clips):
     """In the manifest's order, for the golden values."""
     found = remembered(clips)
-    outputs = EngineOutputs(embedding=heard(clips).embedding[:2], cosine=np.zeros((2, 3), np.float32))
+    said = heard(clips)
+    outputs = EngineOutputs(
+        embedding=said.embedding[:2], cosine=np.zeros((2, 3), np.float32), feature_map=said.feature_map[:2]
+    )
     scores = found.scores(outputs)
     scorer: ClassScorer = KnnScorer(found.memories["fan/B"], found.section.memories["fan/B"].fit)
     assert scores.shape == (2, 2)
@@ -159,11 +163,11 @@ def options(*arguments):
 
 def test_options_name_scorers_for_all_and_for_one():
     """The last of a kind counts."""
-    wanted = options("--scorer", "knn", "--scorer", "fan/B=fusion", "--layer", "feature_map", "--neighbours", "3")
+    wanted = options("--scorer", "knn", "--scorer", "fan/B=fusion", "--layer", "embedding", "--neighbours", "3")
     assert [wanted.of(name) for name in CLASSES] == ["knn", "fusion", "knn"]
-    assert (wanted.neighbours, wanted.need_memories, wanted.need_feature_map) == (3, True, True)
+    assert (wanted.neighbours, wanted.need_memories, wanted.layer) == (3, True, "embedding")
     assert not options().need_memories
-    assert not options("--layer", "feature_map").need_feature_map
+    assert options().layer == "feature_map"
 
 
 @pytest.mark.parametrize(
