@@ -36,24 +36,29 @@ class Accelerated(Protocol):
     @property
     def compile(self) -> bool | None: ...  # noqa: D102
 
+    @property
+    def trains_device_network(self) -> bool: ...  # noqa: D102
+
 
 Settings = TypeVar("Settings", bound=Accelerated)
 
 
-def settle(settings: Settings, *, is_network: bool, n_windows: int, n_processes: int) -> Settings:
+def settle(settings: Settings, *, n_windows: int, n_processes: int) -> Settings:
     """Fill in what the settings leave open: precision and compilation.
 
     Args:
-        settings: of the run.
-        is_network: whether it trains the network that a device runs, which may be rounded and is worth compiling.
+        settings: of the run. The network that a device runs may be rounded, and is worth compiling.
         n_windows: that it will train on, over all epochs.
         n_processes: that train together; the losses of several are not compiled.
     """
     precision, compiled = settings.precision, settings.compile
     if precision is None:
-        precision = "bf16-mixed" if is_network and _multiplies_bfloat16(settings.device) else "32-true"
+        precision = (
+            "bf16-mixed" if settings.trains_device_network and _multiplies_bfloat16(settings.device) else "32-true"
+        )
     if compiled is None:
-        compiled = is_network and n_processes == 1 and n_windows >= _COMPILED_FROM_WINDOWS and _has_compiler()
+        pays = n_processes == 1 and n_windows >= _COMPILED_FROM_WINDOWS and _has_compiler()
+        compiled = settings.trains_device_network and pays
     return dataclasses.replace(settings, precision=precision, compile=compiled)
 
 

@@ -87,8 +87,7 @@ def begin(folder: Path, settings: TrainingSettings, console: Console) -> Beginni
     draws, training, validation = _loaders(folder, recordings, classes, split, settings, processes=processes)
     names = network_classes(classes, settings.augment)
     n_windows = len(draws) * processes.count * settings.all_epochs
-    is_network = settings.model == "margin"
-    settings = settle(settings, is_network=is_network, n_windows=n_windows, n_processes=processes.count)
+    settings = settle(settings, n_windows=n_windows, n_processes=processes.count)
     module = TrainingModule(spec_for(settings, names), settings, processes)
     if settings.start_from is not None:
         _load_start(module, Path(settings.start_from), names, split)

@@ -206,6 +206,11 @@ class TrainingSettings:
         return min(self.validate_every, self.epochs)
 
     @property
+    def trains_device_network(self) -> bool:
+        """Whether it is the network that a device runs, not a baseline."""
+        return self.model == "margin"
+
+    @property
     def all_epochs(self) -> int:
         """Of both stages."""
         return self.contrastive_epochs + self.epochs

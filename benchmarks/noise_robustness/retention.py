@@ -122,7 +122,7 @@ def oracle(trial: Trial, compute: Compute, *, base: str) -> Fitted:
 
 def unheard_methods(base: str) -> dict[str, Method]:
     """The rows of machines of a type that was never trained on, which have no class and so no margin, by name."""
-    scorers = tuple(f"{scorer}{enrolled}" for scorer in _NEAREST for enrolled in ("", *(f" of {n}" for n in ENROLLED)))
+    scorers = tuple(f"{scorer}{of}" for scorer in _NEAREST for of in ("", *(f" of {n}" for n in ENROLLED)))
 
     def enrolled(trial: Trial, compute: Compute, *, method: Method) -> Fitted:
         return dataclasses.replace(method(trial, compute), scorers=scorers)

@@ -9,6 +9,7 @@ from train import acceleration
 from train.acceleration import make_ready, settle
 from train.models import network_of, spec_for
 from train.presets import preset_settings
+from train.retain.settings import RetainSettings
 from train.settings import TrainingSettings
 
 X86 = "processor\t: 0\nflags\t\t: fpu avx512f{more}\nprocessor\t: 1\nflags\t\t: fpu avx512f{more}\n"
@@ -35,26 +36,28 @@ def cpu_info(tmp_path, monkeypatch):
 def test_precision_is_what_the_processor_multiplies_in(cpu_info, told, precision):
     """bfloat16 where it has instructions for it."""
     cpu_info(told)
-    assert settle(TrainingSettings(), is_network=True, n_windows=1, n_processes=1).precision == precision
+    assert settle(TrainingSettings(), n_windows=1, n_processes=1).precision == precision
 
 
-def test_stated_precision_and_baselines_are_left(cpu_info):
-    """A baseline scores squares of dB."""
+def test_stated_precision_and_other_networks_are_left(cpu_info):
+    """A baseline scores squares of dB; what rounding does to an encoder from elsewhere is not known."""
     cpu_info(X86.format(more=" amx_bf16"))
     stated = TrainingSettings(precision="32-true", compile=False)
-    assert settle(stated, is_network=True, n_windows=10**9, n_processes=1) == stated
-    settled = settle(preset_settings("ae"), is_network=False, n_windows=10**9, n_processes=1)
-    assert (settled.precision, settled.compile) == ("32-true", False)
+    assert settle(stated, n_windows=10**9, n_processes=1) == stated
+    for other in (preset_settings("ae"), RetainSettings(encoder="beats")):
+        settled = settle(other, n_windows=10**9, n_processes=1)
+        assert (settled.precision, settled.compile) == ("32-true", False)
+    assert settle(RetainSettings(), n_windows=1, n_processes=1).precision == "bf16-mixed"
 
 
 def test_long_runs_of_one_process_are_compiled(monkeypatch):
     """Where there is a compiler."""
     monkeypatch.setattr(acceleration.shutil, "which", lambda _name: "/usr/bin/g++")
-    assert settle(TrainingSettings(), is_network=True, n_windows=1_000_000, n_processes=1).compile is True
-    assert settle(TrainingSettings(), is_network=True, n_windows=1_000, n_processes=1).compile is False
-    assert settle(TrainingSettings(), is_network=True, n_windows=1_000_000, n_processes=2).compile is False
+    assert settle(TrainingSettings(), n_windows=1_000_000, n_processes=1).compile is True
+    assert settle(TrainingSettings(), n_windows=1_000, n_processes=1).compile is False
+    assert settle(TrainingSettings(), n_windows=1_000_000, n_processes=2).compile is False
     monkeypatch.setattr(acceleration.shutil, "which", lambda _name: None)
-    assert settle(TrainingSettings(), is_network=True, n_windows=1_000_000, n_processes=1).compile is False
+    assert settle(TrainingSettings(), n_windows=1_000_000, n_processes=1).compile is False
 
 
 def test_layout_changes_no_number_but_by_rounding():

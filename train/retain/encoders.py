@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from edge_asd.errors import EdgeAsdError, UsageError
 from edge_asd.types import FeatureSpec
 from train.network import EMBEDDING_SIZE, Network
+from train.retain.settings import DEVICE_ENCODER
 
-DEVICE_ENCODER = "tfstgram"
-"""The name of the network that a device runs; others are registered."""
 DEFAULT_START = "tfstgram-os-scl"
 """Preset of train.fit that makes the usual start."""
 ENCODER_NAME = "encoder.pt"

@@ -7,8 +7,8 @@ import dataclasses
 from typing import Any, get_args
 
 from edge_asd.errors import UsageError
-from train.retain.encoders import DEFAULT_START, DEVICE_ENCODER
-from train.retain.settings import RETAIN_ONLY, Objective, RetainSettings, Scaling
+from train.retain.encoders import DEFAULT_START
+from train.retain.settings import DEVICE_ENCODER, RETAIN_ONLY, Objective, RetainSettings, Scaling
 from train.settings import Device, Precision
 from train.settings_options import none_if
 

@@ -28,7 +28,6 @@ from train.resume import digest_of, has_ended, open_or_resume, sound_of
 from train.retain.class_weights import classes_of_result, with_mean_embeddings
 from train.retain.encoders import (
     DEFAULT_START,
-    DEVICE_ENCODER,
     ENCODER_NAME,
     NetworkEncoder,
     PluggedEncoder,
@@ -90,8 +89,7 @@ def retain(
         raise UnavailableError("--device is cuda and torch finds no CUDA device; expected one; use --device cpu")
     lightning.seed_everything(settings.seed, verbose=False)
     n_windows = settings.steps * settings.batch_size
-    is_network = settings.encoder == DEVICE_ENCODER
-    settings = settle(settings, is_network=is_network, n_windows=n_windows, n_processes=1)
+    settings = settle(settings, n_windows=n_windows, n_processes=1)
     start, encoder = _open_encoder(folder, settings)
     spec = start.feature_spec if start is not None else FeatureSpec()
     material = gather(folder, noise_folder, settings, start=start, test_noise=test_noise, n_samples=spec.window_samples)
@@ -127,7 +125,7 @@ def _make_ready(module: RetainModule) -> None:
 def _ended(run: Path, settings: RetainSettings) -> Retained:
     """What lies in the folder of a run that came to its end."""
     metrics = json.loads((run / METRICS_NAME).read_text(encoding="utf-8"))
-    if settings.encoder != DEVICE_ENCODER:
+    if not settings.trains_device_network:
         return Retained(file=run / ENCODER_NAME, checkpoint=None, metrics=metrics)
     return Retained(file=run / CHECKPOINT_NAME, checkpoint=load_checkpoint(run), metrics=metrics)
 
@@ -190,7 +188,7 @@ def _train(
 
 def _open_encoder(folder: Path, settings: RetainSettings) -> tuple[Checkpoint | None, NetworkEncoder | PluggedEncoder]:
     """The start, where it is a checkpoint of this project, and the encoder with its weights."""
-    if settings.encoder != DEVICE_ENCODER:
+    if not settings.trains_device_network:
         return None, open_plugged(settings.encoder, settings.start_from, FeatureSpec())
     if settings.start_from is None:
         raise UsageError(

@@ -13,6 +13,8 @@ from train.settings import Device, Precision
 Objective: TypeAlias = Literal["retain", "denoise"]
 Scaling: TypeAlias = Literal["rms", "layer", "none"]
 
+DEVICE_ENCODER = "tfstgram"
+"""The name of the network that a device runs; others are registered."""
 RETAIN_ONLY = ("tag_weight", "align_weight", "clean_share")
 """Settings that the denoising baseline has no use for."""
 
@@ -26,7 +28,7 @@ class RetainSettings:
     masks of SpecAugment and the warm-up.
     """
 
-    encoder: str = "tfstgram"
+    encoder: str = DEVICE_ENCODER
     """The network that a device runs, or the name of a registered encoder."""
     start_from: str | None = None
     """Checkpoint file or run folder of the encoder; what a registered encoder makes of it is its own."""
@@ -115,6 +117,11 @@ class RetainSettings:
         progress = min(1.0, (step - self.warm_up_steps) / (self.steps - self.warm_up_steps))
         span = self.learning_rate - self.final_learning_rate
         return self.final_learning_rate + span * (1.0 + math.cos(math.pi * progress)) / 2.0
+
+    @property
+    def trains_device_network(self) -> bool:
+        """Whether it is the network that a device runs, not one from elsewhere."""
+        return self.encoder == DEVICE_ENCODER
 
     @property
     def aligns(self) -> bool:
