@@ -77,6 +77,9 @@ def test_layers_in_float_are_half_where_the_whole_network_would_be(quantized, ha
         half = name in IN_FLOAT and name not in ("tgram.extractor", "backbone.stem.conv")
         expected = onnx.TensorProto.FLOAT16 if half else onnx.TensorProto.FLOAT
         assert {types[tensor] for tensor in (*node.input, *node.output)} == {expected}, name
+    for name, activation in (("tfgram.block2.conv1", "Relu"), ("backbone.blocks.2.widen.conv", "PRelu")):
+        (reader,) = (node for node in graph.node if layers[name].output[0] in node.input)
+        assert (reader.op_type, types[reader.output[0]]) == (activation, onnx.TensorProto.FLOAT16)
     for node in graph.node:
         if node.op_type == "QuantizeLinear":
             assert types[node.input[0]] == onnx.TensorProto.FLOAT
