@@ -131,6 +131,8 @@ def _divide(
         for side in sides
     }
     if not any(known.values()):
+        if start is not None:
+            _refuse_other_names(folder, recordings, settings, start)
         return split_recordings(
             recordings,
             seed=settings.seed,
@@ -164,6 +166,32 @@ def _divide(
     return classes, Split(
         **{side: tuple(file for file in known[side] if by_file[file].class_name in classes) for side in sides}
     )
+
+
+def _refuse_other_names(
+    folder: Path, recordings: Sequence[Recording], settings: RetainSettings, start: Checkpoint
+) -> None:
+    """Refuse clips that the start names by a longer or a shorter path: divided anew, some would be trained and tested.
+
+    Raises:
+        UsageError: one of its files ends in a file of the folder whose machine it knows, or the other way round.
+    """
+    files = {recording.file for recording in recordings if recording.class_name in start.classes}
+    longer = {end: file for file in files for end in _ends(file)}
+    sides = (start.split.train, start.split.validation, start.split.held_out, start.split.anomaly)
+    for known in (file for side in sides for file in side):
+        here = longer.get(known) or next((end for end in _ends(known) if end in files), None)
+        if here is not None:
+            raise UsageError(
+                f"{folder}: {here} is {known} in the split of --start-from {settings.start_from}, which knows its "
+                "machine; expected the folder that it was trained on, so that its split holds, or clips of other names"
+            )
+
+
+def _ends(file: str) -> list[str]:
+    """The file's path without its first folder, without its first two, and so on."""
+    parts = file.split("/")
+    return ["/".join(parts[first:]) for first in range(1, len(parts))]
 
 
 def _divided(clips: Sequence[NoiseClip], waves: Waves, settings: RetainSettings) -> dict[str, NDArray[np.int64]]:

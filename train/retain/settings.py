@@ -78,11 +78,7 @@ class RetainSettings:
     enough to make up for it."""
 
     def __post_init__(self) -> None:
-        low, high = self.snr_db
-        if not -40.0 <= low <= high <= 60.0:
-            raise UsageError(f"--snr-db is {low:g} to {high:g}; expected one number, or the lower one first, -40 to 60")
-        if not -60.0 <= self.gain_db <= 20.0:
-            raise UsageError(f"--gain-db is {self.gain_db:g}; expected -60 to 20")
+        self._check_mixing()
         for name in ("tag_weight", "align_weight", "final_learning_rate", "weight_decay"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0.0):
@@ -107,8 +103,17 @@ class RetainSettings:
         for name in ("validation_share", "held_out_share"):
             if not 0.0 < getattr(self, name) < 0.5:
                 raise UsageError(f"{_option(name)} is {getattr(self, name)}; expected above 0 and below 0.5")
-        if not self.learning_rate > 0.0:
-            raise UsageError(f"--learning-rate is {self.learning_rate}; expected above 0")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0.0):
+            raise UsageError(f"--learning-rate is {self.learning_rate}; expected above 0, and finite")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"--seed is {self.seed}; expected 0 to {2**32 - 1}")
+
+    def _check_mixing(self) -> None:
+        low, high = self.snr_db
+        if not -40.0 <= low <= high <= 60.0:
+            raise UsageError(f"--snr-db is {low:g} to {high:g}; expected one number, or the lower one first, -40 to 60")
+        if not -60.0 <= self.gain_db <= 20.0:
+            raise UsageError(f"--gain-db is {self.gain_db:g}; expected -60 to 20")
 
     def learning_rate_at(self, step: int) -> float:
         """Straight up over the warm-up, then a cosine to the final one."""

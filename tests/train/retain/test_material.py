@@ -1,5 +1,7 @@
 """What is trained with is checked: sides, silence, content shared with the test, room for both sounds."""
 
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -8,6 +10,7 @@ import torch
 from edge_asd.errors import UsageError
 from edge_asd.types import FeatureSpec
 from train.checkpoint import load_checkpoint
+from train.data import Split
 from train.features import LogMel
 from train.network import Network, NetworkSpec
 from train.retain.class_weights import classes_of_result, with_mean_embeddings
@@ -238,3 +241,40 @@ def test_limit_is_refused_where_the_start_knows_the_clips(gathered, start):
     settings = RetainSettings(batch_size=4, steps=2, warm_up_steps=0, limit=3)
     with pytest.raises(UsageError, match=r"--limit 3: .*tones is divided as --start-from"):
         gathered(settings, start=load_checkpoint(start))
+
+
+@pytest.mark.parametrize("trained_in", ["above", "below"])
+def test_start_that_names_the_clips_by_another_path_is_refused(tones, write_metadata, gathered, start, trained_in):
+    """Its split would not hold: what it trained on would be tested with."""
+    known = load_checkpoint(start)
+    if trained_in == "above":
+        known = _below(known, "plant")
+        message = r"tones: [ab]_\w+.wav is plant/[ab]_\w+.wav in the split of --start-from"
+    else:
+        (tones / "plant").mkdir()
+        rows = [(f"{machine}_{number}.wav", machine) for machine in "ab" for number in range(4)]
+        for name, _ in rows:
+            (tones / name).rename(tones / "plant" / name)
+        write_metadata(tones, [[f"plant/{name}", "tone", m, "normal", "none", name] for name, m in rows])
+        message = r"tones: plant/[ab]_\w+.wav is [ab]_\w+.wav in the split of --start-from"
+    with pytest.raises(UsageError, match=message):
+        gathered(start=known)
+
+
+def _below(start, folder):
+    """The start as if its data folder had been the one above."""
+    sides = {side: tuple(f"{folder}/{file}" for file in files) for side, files in asdict(start.split).items()}
+    return replace(start, split=Split(**sides))
+
+
+def test_clips_of_other_machines_may_be_named_as_those_of_the_start(gathered, start):
+    """Names such as 0001.wav are common."""
+    of_others = replace(_below(load_checkpoint(start), "plant"), classes=("pump/1", "pump/2"))
+    assert gathered(start=of_others).classes == ("tone/a", "tone/b")
+
+
+@pytest.mark.parametrize("settings", [{"seed": -1}, {"seed": 2**32}, {"learning_rate": float("inf")}])
+def test_settings_that_no_training_can_use_are_refused(settings):
+    """Before anything is read."""
+    with pytest.raises(UsageError, match=r"--(seed|learning-rate) is .*; expected"):
+        RetainSettings(**settings)
