@@ -19,8 +19,8 @@ from train.presets import preset_settings
 from train.settings import Device, Precision, TrainingSettings
 from train.synth.check import clip_features
 
-_EPOCHS = 10
-"""Into which the windows of a training are divided: a validation ends each."""
+_MOST_EPOCHS = 10
+"""Into which the windows of a training are divided, none of less than a batch: a validation ends each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +80,7 @@ def trained_on(folder: Path, run: Path, settings: TrainingSettings) -> Fitted:
 def settings_for(preset: str, protocol: Protocol, compute: Compute, seed: int) -> TrainingSettings:
     """The preset's settings with the protocol's windows, learning rate and batch; a baseline keeps its own two."""
     settings = preset_settings(preset)
+    epochs = max(1, min(_MOST_EPOCHS, protocol.windows // protocol.batch_size))
     if settings.model == "margin":
         settings = dataclasses.replace(
             settings,
@@ -90,8 +91,8 @@ def settings_for(preset: str, protocol: Protocol, compute: Compute, seed: int) -
         )
     return dataclasses.replace(
         settings,
-        epochs=_EPOCHS,
-        windows_per_epoch=-(-protocol.windows // _EPOCHS),
+        epochs=epochs,
+        windows_per_epoch=-(-protocol.windows // epochs),
         keep=protocol.keep,
         seed=seed,
         device=compute.device,
