@@ -86,13 +86,14 @@ class Memory:
         )
 
     def joined(self, other: Memory) -> Memory:
-        """Both; the groups of `other` stay apart from those here.
+        """Both; the groups of `other` stay apart from those here, and none follows one of them as minutes do.
 
         Raises:
             BundleError: another encoder made `other`.
         """
         check_encoder(other.encoder, self.encoder, where="the vectors to add")
-        first = int(self.group.max(initial=-1)) + 1 - int(other.group.min(initial=0))
+        # Not the number after the latest: those are of minutes that follow one another.
+        first = int(self.group.max(initial=-2)) + 2 - int(other.group.min(initial=0))
         return replace(
             self,
             vectors=np.concatenate([self.vectors, other.vectors]),
