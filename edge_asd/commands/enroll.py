@@ -17,7 +17,7 @@ from edge_asd.commands.enroll_report import report, show
 from edge_asd.commands.enroll_site import Site, machine_of, open_site
 from edge_asd.commands.enroll_times import parse_times, told_time
 from edge_asd.config import load_config
-from edge_asd.enroll.learn import Learned, is_too_little, learn
+from edge_asd.enroll.learn import GroupName, Learned, is_too_little, learn
 from edge_asd.enroll.proof import prove
 from edge_asd.errors import BundleError, ClipError, UsageError
 
@@ -196,7 +196,15 @@ def _learned(site: Site, extension: Extension) -> Learned:
             false_alarms_per_week=site.config.enroll.false_alarms_per_week,
             window_s=spec.window_samples / spec.sample_rate_hz,
             precision=extension.facts.precision,
+            groups=_groups(extension),
         )
     except ClipError as error:
         refused = ", ".join(f"{seconds:.0f} s {why}" for why, seconds in extension.facts.refused_s.items())
         raise ClipError(f"{site.machine.name}: {error}{f' (refused: {refused})' if refused else ''}") from error
+
+
+def _groups(extension: Extension) -> GroupName:
+    n_clips = len(extension.facts.clips)
+    if not n_clips:
+        return "minutes"
+    return "clips" if len(np.unique(extension.memory.group)) == n_clips else "minutes or clips"

@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_asd.bundle import KnnFit, Memory, Precision, Threshold
-from edge_asd.bundle.extension import Calibration
+from edge_asd.bundle.extension import MAX_WINDOWS, Calibration
+from edge_asd.enroll.collector import GROUP_S
 from edge_asd.errors import ClipError, UsageError
 from edge_asd.score import fit_memory
 from edge_asd.score.search import NearestNeighbours
-from edge_asd.threshold import DAY_S, Target, conformal_threshold, fit_tail
+from edge_asd.threshold import Target, conformal_threshold, fit_tail
+
+GroupName: TypeAlias = Literal["minutes", "clips", "minutes or clips"]
 
 MIN_WINDOWS = 10
 MIN_GROUPS = 5
@@ -50,7 +54,14 @@ def is_too_little(memory: Memory) -> bool:
     return len(memory) < MIN_WINDOWS or len(np.unique(memory.group)) < MIN_GROUPS
 
 
-def learn(memory: Memory, *, false_alarms_per_week: float, window_s: float, precision: Precision) -> Learned:
+def learn(
+    memory: Memory,
+    *,
+    false_alarms_per_week: float,
+    window_s: float,
+    precision: Precision,
+    groups: GroupName = "minutes or clips",
+) -> Learned:
     """Calibrate a memory by its own sound, each window held out with its minute and those beside it, or with its clip.
 
     The threshold is conformal where the middle window of each minute or clip is enough for the target, which holds for
@@ -63,6 +74,7 @@ def learn(memory: Memory, *, false_alarms_per_week: float, window_s: float, prec
         false_alarms_per_week: the target.
         window_s: length of a window.
         precision: of the network.
+        groups: what they are, for people.
 
     Raises:
         ClipError: too little sound, or all of it alike.
@@ -82,7 +94,7 @@ def learn(memory: Memory, *, false_alarms_per_week: float, window_s: float, prec
         raise ValueError("the memory is of a target domain; expected one domain alone, the source")
     scores = (distances - fit.source.mean) / fit.source.std
     target = Target(false_alarms_per_day=false_alarms_per_week / WEEK_DAYS, window_s=window_s)
-    threshold = _threshold(scores, memory.group, target, precision)
+    threshold = _threshold(scores, memory.group, target, precision, groups)
     strange = _strange(scores)
     _check_reachable(threshold, fit, memory.taken(strange))
     quantiles = tuple(float(each) for each in np.quantile(scores, np.linspace(0.0, 1.0, 101)))
@@ -111,27 +123,21 @@ def _held_out_distances(memory: Memory) -> NDArray[np.float64]:
 
 
 def _threshold(
-    scores: NDArray[np.float64], group: NDArray[np.int64], target: Target, precision: Precision
+    scores: NDArray[np.float64], group: NDArray[np.int64], target: Target, precision: Precision, groups: GroupName
 ) -> Threshold:
     middle = _middle_rows(group)
     independent = scores[middle]
-    n_shown = f"{len(independent)} minutes or clips"
     correlation, is_by_chance = _neighbours_correlation(independent, group[middle])
-    is_enough = len(independent) + 1 >= 1.0 / target.alpha
+    is_enough = len(independent) >= _n_needed(target)
     if is_enough and is_by_chance:
         limit, method, n_pooled = conformal_threshold(independent, target.alpha), "conformal", len(independent)
-        note = f"conformal over {n_shown}, one window each; holds for exchangeable minutes"
+        note = f"conformal over {len(independent)} {groups}, one window each; holds for exchangeable minutes"
     else:
         tail = fit_tail("", {"": scores}, {})
         limit, method, n_pooled = tail.quantile(target.alpha), tail.method, tail.n_clips
-        shown = target.per_day(WEEK_DAYS / (len(independent) + 1))
-        needed_h = (1.0 / target.alpha - 1.0) * DAY_S / target.windows_per_day / 3_600.0
         note = f"extrapolated: {tail.note} (windows)"
         if not is_enough:
-            note += (
-                f"; {n_shown} alone show rates down to {shown} a week, and the target needs {needed_h:.0f} h of "
-                "independent windows"
-            )
+            note += f"; {_shortage(group, target, groups)}"
         if not is_by_chance:
             note += (
                 f"; scores of neighbouring minutes correlate ({correlation:.2f}): the sound changes slowly, and fresh "
@@ -150,6 +156,34 @@ def _threshold(
             "note": note,
         }
     )
+
+
+def _n_needed(target: Target) -> int:
+    """Minutes or clips, of which one window each is independent, from which on the target need not be extrapolated."""
+    return math.ceil((1.0 - 1e-12) / target.alpha) - 1
+
+
+def _shortage(group: NDArray[np.int64], target: Target, groups: GroupName) -> str:
+    """What so many minutes or clips show by themselves, what the target takes, and whether a memory can hold that."""
+    n_windows = np.unique(group, return_counts=True)[1]
+    n_most = int(MAX_WINDOWS / np.median(n_windows))
+    n_needed = _n_needed(target)
+    hours = f" ({n_needed * GROUP_S / 3_600.0:,.0f} h)" if groups == "minutes" else ""
+    text = (
+        f"{len(n_windows)} {groups}, one window each, show rates down to {_weekly_rate(len(n_windows), target):,} a "
+        f"week, and the target takes {n_needed:,}{hours}"
+    )
+    if n_needed <= n_most:
+        return text
+    return (
+        f"{text}, more than the {n_most:,} like these that a memory holds: below "
+        f"{_weekly_rate(n_most, target):,} a week every threshold is extrapolated"
+    )
+
+
+def _weekly_rate(n_independent: int, target: Target) -> int:
+    """The lowest number of false alarms a week that so many independent windows show."""
+    return math.ceil(WEEK_DAYS * target.windows_per_day / (n_independent + 1))
 
 
 def _middle_rows(group: NDArray[np.int64]) -> NDArray[np.intp]:

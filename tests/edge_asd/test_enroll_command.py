@@ -72,6 +72,7 @@ def test_clips_are_learned_and_go_live(enroll, make_clips, device, capsys) -> No
     """The summary says what was learned, check-config shows it, and the report finds fresh clips unchanged."""
     code, out, err = enroll("--clips", make_clips(40))
     assert (code, n_windows(out)) == (0, 40), err
+    assert "40 clips, one window each, show rates down to" in out
     assert main(["check-config", str(device)]) == 0
     assert "enrolled" in capsys.readouterr().out
     code, out, _ = enroll("--report", "--clips", make_clips(40, seed=1))

@@ -10,9 +10,9 @@ from edge_asd.errors import ClipError, UsageError
 from edge_asd.score import KnnScorer
 
 
-def calibrated(memory, per_week=1.0):
+def calibrated(memory, per_week=1.0, groups="minutes or clips"):
     """With windows of 10 s."""
-    return learn(memory, false_alarms_per_week=per_week, window_s=10.0, precision="int8")
+    return learn(memory, false_alarms_per_week=per_week, window_s=10.0, precision="int8", groups=groups)
 
 
 def test_threshold_is_conformal_where_the_sound_is_enough(make_memory) -> None:
@@ -25,11 +25,34 @@ def test_threshold_is_conformal_where_the_sound_is_enough(make_memory) -> None:
 
 
 def test_too_little_sound_for_the_target_is_extrapolated_and_told(make_memory) -> None:
-    """One a week is one window in 60,480: half an hour cannot show that."""
-    threshold = calibrated(make_memory(180, per_group=6)).calibration.threshold
+    """One a week is one window in 60,480, and a minute shows one of its six: neither half an hour nor a day is enough.
+
+    60,479 minutes are 1,008 h, and a memory holds 8,640 windows, six a minute: one in 1,441, 42 a week.
+    """
+    threshold = calibrated(make_memory(180, per_group=6), groups="minutes").calibration.threshold
     assert threshold.extrapolated
     assert threshold.n_clips == 30
-    assert "the target needs 168 h" in threshold.note
+    assert (
+        "; 30 minutes, one window each, show rates down to 1,951 a week, and the target takes 60,479 (1,008 h), more "
+        "than the 1,440 like these that a memory holds: below 42 a week every threshold is extrapolated"
+    ) in threshold.note
+
+
+def test_clips_of_a_window_each_show_lower_rates(make_memory) -> None:
+    """8,640 of them fit into a memory: one in 8,641, 7 a week."""
+    note = calibrated(make_memory(100), groups="clips").calibration.threshold.note
+    assert "; 100 clips, one window each, show rates down to 599 a week, and the target takes 60,479, more" in note
+    assert "the 8,640 like these that a memory holds: below 7 a week every threshold is extrapolated" in note
+
+
+def test_target_that_more_sound_would_show_says_how_much(make_memory) -> None:
+    """At 500 a week, one window in 120.96, 120 minutes; 119 are too few."""
+    note = calibrated(make_memory(714, per_group=6), per_week=500.0, groups="minutes").calibration.threshold.note
+    assert note.endswith(
+        "; 119 minutes, one window each, show rates down to 504 a week, and the target takes 120 (2 h)"
+    )
+    enough = calibrated(make_memory(720, per_group=6), per_week=500.0, groups="minutes").calibration.threshold
+    assert enough.method == "conformal"
 
 
 def test_windows_of_one_minute_do_not_judge_each_other(make_memory) -> None:
