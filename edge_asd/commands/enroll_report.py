@@ -34,6 +34,7 @@ def show(site: Site, extension: Extension, learned: Learned, proof: Proof) -> No
         print(f"not learned: {seconds:.0f} s, {why}")
     print(f"threshold {threshold.threshold:.2f} for {site.config.enroll.false_alarms_per_week:g} false alarms a week, "
           f"{threshold.note}")  # fmt: skip
+    _say_configured(site)
     overlaps = spec.window_samples / site.machine.hop_samples
     if overlaps > 1.0 and site.machine.alarm.on_delay_s < _SAFE_ON_DELAY_S:
         print(f"windows overlap, and one stretch of sound is judged {overlaps:.0f} times: with alarm.on_delay_s "
@@ -68,11 +69,12 @@ def report(site: Site, paths: Sequence[Path] | None, *, channel: int | None) -> 
     print(f"{facts.machine}: {len(live.memory)} windows from {told_time(live.memory.begin_utc_s.min())} to "
           f"{told_time(heard.max())}, by the {facts.layer} of {facts.model} on {facts.engine}")  # fmt: skip
     print(f"threshold {calibration.threshold.threshold:.2f}; {calibration.threshold.note}")
+    _say_configured(site)
     scores, words = _recent(site, live) if paths is None else (_scores_of_clips(site, live, paths, channel), "clips")
     found = drift(
         scores,
         calibration.healthy_quantiles,
-        calibration.threshold.threshold,
+        calibration.threshold.threshold if site.machine.threshold is None else site.machine.threshold,
         n_enrolled=len(live.memory),
     )
     print(f"recent sound ({words}): {found.n} windows, median score {found.recent_median:.2f}, enrolled "
@@ -81,6 +83,16 @@ def report(site: Site, paths: Sequence[Path] | None, *, channel: int | None) -> 
           f"{found.above_high:.0%} (10 %), above the threshold {found.above_threshold:.0%}")  # fmt: skip
     print(found.verdict)
     return _DRIFTED if found.has_drifted else 0
+
+
+def _say_configured(site: Site) -> None:
+    """That the configuration's threshold is in force, and not the one that was calibrated."""
+    if site.machine.threshold is None:
+        return
+    config = site.config
+    line = config.line_of(("machines", config.machines.index(site.machine), "threshold"))
+    print(f"that is not in force: {config.path} line {line} sets threshold {site.machine.threshold:g} for "
+          f"{site.machine.name}; remove it there to use what was calibrated")  # fmt: skip
 
 
 def _recent(site: Site, live: Extension) -> tuple[Sequence[float], str]:

@@ -159,6 +159,17 @@ class MachineConfig(Part):
     alarm: AlarmConfig = Field(default=AlarmConfig(), description="When its alarms begin, repeat and end.")
     sensor: SensorConfig = Field(default=SensorConfig(), description="When its ear counts as at fault.")
 
+    @model_validator(mode="after")
+    def _scorer_of_enrolled(self) -> MachineConfig:
+        if self.is_enrolled and self.scorer not in {None, "knn"}:
+            raise PydanticCustomError(
+                FAULT_OF_WHOLE,
+                "scorer is {scorer} with listens_to: enrolled; expected knn or null, for a machine that no bundle "
+                "knows has no class to score it by; remove scorer",
+                {"scorer": str(self.scorer)},
+            )
+        return self
+
     @property
     def is_enrolled(self) -> bool:
         """Whether the device learns it, rather than that the bundle was trained on it."""

@@ -167,6 +167,10 @@ def test_all_faults_are_told_at_once_with_their_lines(tmp_path):
         ("    hop_samples: 160000", "expected a multiple of 2560 and at most 158720, within one window; use 158720"),
         ("    hop_samples: 0", r"hop_samples is 0; expected a multiple of 2560; use 2560 \(0.16 s\)"),
         ("    threshold: '7'", 'threshold is "7"; expected a number or null; write the number without quotes'),
+        (
+            "  - {name: press, listens_to: enrolled, scorer: fusion}",
+            r"line 8: machines\[1\]: scorer is fusion with .*; expected knn or null.*; remove scorer",
+        ),
         ("  - motor", r'line 8: machines\[1\] is "motor"; expected the keys name, listens_to'),
         ("site: again", "line 8: site is given again, after line 2"),
         ("mqtt: {url: 'http://host'}", "expected mqtt://HOST:PORT or mqtts://HOST:PORT"),

@@ -90,6 +90,19 @@ def test_short_on_delay_is_told(enroll, make_clips, device, on_delay_s, is_told)
     assert ("is judged 2 times" in told) == is_told
 
 
+def test_configured_threshold_is_told_to_be_in_force(enroll, make_clips, device) -> None:
+    """Where an enrolment ends and by --report, whose share above the threshold is above that one."""
+    config = yaml.safe_load(device.read_text())
+    config["machines"][0]["threshold"] = -100.0
+    device.write_text(yaml.safe_dump(config))
+    line = next(n for n, text in enumerate(device.read_text().splitlines(), 1) if "threshold: -100" in text)
+    words = f"that is not in force: {device} line {line} sets threshold -100 for press; remove it"
+    code, out, err = enroll("--clips", make_clips(40))
+    assert (code, words in out) == (0, True), err
+    _, out, _ = enroll("--report", "--clips", make_clips(40, seed=1))
+    assert (words in out, "above the threshold 100%" in out) == (True, True)
+
+
 def test_more_is_added_and_forgotten(enroll, make_clips) -> None:
     """By --add, and by the time range of all that was learned but the sound added after it."""
     clips = make_clips(20)
