@@ -78,6 +78,9 @@ def download(
     except OSError as error:
         raise UsageError(f"{out}: cannot be written: {error.strerror}; expected a writable folder") from error
     missing = [file for file in files if not _mark(marks, file).exists()]
+    for file in set(files) - set(missing):
+        if zipfile.is_zipfile(out / file.name):  # it was unpacked, and the run ended before it was removed
+            (out / file.name).unlink()
     told.say(f"{len(files) - len(missing)} of {len(files)} files of {dataset} are there")
     _check_space(out, missing)
     for file in missing:
@@ -90,12 +93,14 @@ def download(
             sleep=sleep,
             stall_s=stall_s,
         )
-        if zipfile.is_zipfile(path):
+        is_archive = zipfile.is_zipfile(path)
+        if is_archive:
             _unpack(path, out)
-            path.unlink()
         elif path.suffix == ".zip":
             raise EdgeAsdError(f"{path}: not a zip archive, though its checksum is right; expected one; report it")
         _mark(marks, file).touch()
+        if is_archive:
+            path.unlink()  # after the mark: a run that is killed between them must not fetch it again
 
 
 def _mark(marks: Path, file: RemoteFile) -> Path:
@@ -103,13 +108,45 @@ def _mark(marks: Path, file: RemoteFile) -> Path:
 
 
 def _check_space(out: Path, missing: Sequence[RemoteFile]) -> None:
-    """Archives are unpacked and removed one by one, so that only the largest of them counts beside what they hold."""
+    """Follow the disk through the run: what is there already counts as there, an unpacked archive is removed."""
     if not missing:
         return
-    packed = sum(file.size_bytes for file in missing)
-    needed = round(packed * _UNPACKED_PER_PACKED) + max(file.size_bytes for file in missing) + _SPARE_BYTES
-    needed -= sum(path.stat().st_size for path in out.glob("*.part"))
-    _require(out, needed, f"{packed / 1e9:.1f} GB of archives, one at a time, and what they hold")
+    to_fetch, more, most = 0, 0, 0
+    for file in missing:
+        unpacked = _bytes_to_unpack(out, file)
+        if unpacked is None:
+            unpacked = round(file.size_bytes * _UNPACKED_PER_PACKED)
+            fetched = max(0, file.size_bytes - _size(out / f"{file.name}.part"))
+            to_fetch += fetched
+            more += fetched
+        more += unpacked
+        most = max(most, more)
+        more -= file.size_bytes
+    _require(out, most + _SPARE_BYTES, f"{to_fetch / 1e9:.1f} GB of archives, one at a time, and what they hold")
+
+
+def _bytes_to_unpack(out: Path, file: RemoteFile) -> int | None:
+    """What an archive that is there holds beyond what is unpacked; None where it is yet to be fetched."""
+    path = out / file.name
+    if _size(path) != file.size_bytes:
+        return None
+    try:
+        with zipfile.ZipFile(path) as packed:
+            return _bytes_absent(path, packed, out)
+    except UNREADABLE:
+        return None  # damaged: its checksum will say so
+
+
+def _bytes_absent(archive: Path, packed: zipfile.ZipFile, out: Path) -> int:
+    return sum(
+        member.file_size
+        for member in packed.infolist()
+        if not member.is_dir() and _size(out / _safe(archive, member.filename)) != member.file_size
+    )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _require(out: Path, needed_bytes: int, for_what: str) -> None:
@@ -126,7 +163,7 @@ def _unpack(archive: Path, out: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as packed:
             members = [member for member in packed.infolist() if not member.is_dir()]
-            _require(out, sum(member.file_size for member in members), f"what {archive.name} holds")
+            _require(out, _bytes_absent(archive, packed, out), f"what {archive.name} holds")
             for member in members:
                 target = out / _safe(archive, member.filename)
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ import threading
 import zipfile
 from collections import namedtuple
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -239,6 +240,50 @@ def test_full_disk_is_told_before_anything_is_fetched(zenodo, tmp_path, monkeypa
     with pytest.raises(EdgeAsdError, match=r"0\.0 GB are free; expected 0\.1 GB for 0\.0 GB of archives"):
         fetch_all(zenodo, tmp_path)
     assert zenodo.asked == []
+
+
+def test_partly_unpacked_archive_needs_room_for_the_rest_alone(zenodo, tmp_path, monkeypatch):
+    """Cut off at its third clip, with no more free than that one takes."""
+    zenodo.files = {record: {} for record in zenodo.files} | {"3841772": zenodo.files["3841772"]}
+    copy = shutil.copyfileobj
+    copied = []
+
+    def cut_off_at_third(source, target, length):
+        copied.append(target.name)
+        if len(copied) == 3:
+            raise KeyboardInterrupt
+        copy(source, target, length)
+
+    monkeypatch.setattr(shutil, "copyfileobj", cut_off_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        fetch_all(zenodo, tmp_path)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10**9, 10**9 - 100_000, 100_000))
+    monkeypatch.setattr(download, "_SPARE_BYTES", 0)
+    fetch_all(zenodo, tmp_path)
+    assert_whole(zenodo, tmp_path)
+    assert [name for name, _ in zenodo.asked] == ["eval_data_test_fan.zip"]
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_run_killed_as_it_removes_an_archive_does_not_fetch_it_again(zenodo, tmp_path, monkeypatch, removed):
+    """Right after it did, or right before; then the next run removes it, and unpacks nothing."""
+    remove = Path.unlink
+
+    def killed(path, **options):
+        if removed or path.name != "dev_data_fan.zip":
+            remove(path, **options)
+        if path.name == "dev_data_fan.zip":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fetch_all(zenodo, tmp_path)
+    zenodo.asked.clear()
+    assert fetch_all(zenodo, tmp_path) == ["1 of 4 files of dcase2020 are there"]
+    assert "dev_data_fan.zip" not in [name for name, _ in zenodo.asked]
+    assert_whole(zenodo, tmp_path)
 
 
 def test_disk_that_fills_up_ends_it_and_a_later_run_goes_on(zenodo, tmp_path):
