@@ -148,7 +148,7 @@ def _loaders(
         for recording in recordings
         if recording.class_name in classes
     }
-    waves = open_waves(folder, split.train + split.validation)
+    waves = open_waves(folder, split.train + split.validation, later=split.held_out + split.anomaly)
     train_waves, validation_waves = waves[: len(split.train)], waves[len(split.train) :]
     n_windows = settings.windows_per_epoch or int(np.maximum(1, train_waves.lengths // n_samples).sum())
     n_batches = math.ceil(n_windows / settings.batch_size)  # whole ones: batch norm cannot take a batch of one

@@ -78,12 +78,14 @@ def _fit_held(
         if is_first and state is None:
             write_start(run, settings, beginning.classes, beginning.split, beginning.recordings)
         train_network(run, beginning, identity, state, console, save_every_s=save_every_s)
-        checkpoint = load_checkpoint(run)
+        # A run that goes on may have begun with other clips to test on; those that are there now are scored.
+        checkpoint = dataclasses.replace(load_checkpoint(run), split=beginning.split)
         if not is_first:
             return checkpoint
         if isinstance(checkpoint.network, Network) and settings.batch_norm == "measured":
             n_windows = len(beginning.draws) * settings.all_epochs
             measure_batch_norm(checkpoint.network, beginning.windows, n_windows=n_windows, device=settings.device)
+            save_checkpoint(run / CHECKPOINT_NAME, checkpoint)
         streams = score_streams(checkpoint, folder, device=settings.device)
         write_scores(run / "scores.csv", streams)
         checkpoint = dataclasses.replace(checkpoint, metrics={**checkpoint.metrics, **metrics_of(streams)})

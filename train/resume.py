@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -19,8 +18,8 @@ from train.run_folder import IDENTITY_NAME, METRICS_NAME, open_run, read_setting
 
 
 def identity_of(folder: Path, beginning: Beginning) -> dict[str, Any]:
-    """By name, all that a run must not be resumed without: settings, split, sound, processes."""
-    split = dataclasses.asdict(beginning.split)
+    """By name, all that a run must not be resumed without: settings, what it learns from, its sound, processes."""
+    split = {"train": beginning.split.train, "validation": beginning.split.validation}
     files = sorted({*beginning.split.train, *beginning.split.validation})
     return {
         "settings": beginning.module.settings.as_plain(),

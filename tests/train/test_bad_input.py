@@ -62,6 +62,22 @@ def test_clip_below_the_rate_is_refused(tmp_path, write_metadata, capsys):
     assert "it is sampled at 8000 Hz" in " ".join(capsys.readouterr().err.split())
 
 
+def test_bad_test_clips_are_told_before_the_first_step(tones, tmp_path, write_metadata, capsys):
+    """They are scored after the last epoch; those and bad ones to train on stand in one message."""
+    soundfile.write(tones / "a_bad.wav", np.full(24_000, np.nan, np.float32), 16_000, "FLOAT")
+    (tones / "a_test.wav").write_text("no sound")
+    (tones / "b_0.wav").write_bytes(b"")
+    lines = [[f"{m}_{n}.wav", "tone", m, "normal", "train", f"{m}_{n}"] for m in "ab" for n in range(4)]
+    lines += [["a_bad.wav", "tone", "a", "anomaly", "test", "bad"], ["a_test.wav", "tone", "a", "normal", "test", "t"]]
+    write_metadata(tones, lines)
+    assert fit.main([str(tones), "--out", str(tmp_path / "run"), *QUICK]) == 65
+    told = " ".join(capsys.readouterr().err.split())
+    assert "a_bad.wav: sample 0 (0.000 s) is nan" in told
+    assert "a_test.wav: it cannot be read as sound" in told
+    assert "b_0.wav: the file is empty" in told
+    assert not (tmp_path / "run").exists()
+
+
 def test_start_of_another_network_is_refused(tones, tmp_path, capsys):
     """With what it is and what was expected."""
     spec = NetworkSpec(branches=("log_mel",), n_classes=3)

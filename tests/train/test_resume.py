@@ -14,7 +14,7 @@ import soundfile
 import torch
 from rich.console import Console
 
-from edge_asd.errors import EdgeAsdError, UsageError
+from edge_asd.errors import ClipError, EdgeAsdError, UsageError
 from train import fit, keep_checkpoint
 from train.checkpoint import load_checkpoint
 from train.keep_state import STATE_NAME
@@ -187,6 +187,39 @@ def test_run_whose_clips_changed_is_not_gone_on_with(module_tones, tmp_path, cut
     soundfile.write(data / "b_0.wav", 0.1 * np.random.default_rng(0).standard_normal(24_000), 16_000)
     with pytest.raises(UsageError, match="clips that it learns from changed"):
         run_fit(data, cut_off, resume=True)
+
+
+def broken_clip(*_arguments, **_options):
+    """In place of the scoring, when a clip turns out broken."""
+    raise ClipError("a_bad.wav: it is damaged")
+
+
+def test_run_goes_on_without_a_test_clip_that_broke(module_tones, tmp_path, whole, monkeypatch):
+    """It learns nothing from it: its weights are those of the whole run, and what is there now is scored."""
+    data, run = shutil.copytree(module_tones, tmp_path / "data"), tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(fit, "score_streams", broken_clip)
+        with pytest.raises(ClipError, match="is damaged"):
+            run_fit(data, run, save_every_s=0.0)
+    table = (data / "metadata.csv").read_text().splitlines(keepends=True)
+    (data / "metadata.csv").write_text("".join(line for line in table if not line.startswith("a_bad")))
+    (data / "a_bad.wav").unlink()
+    checkpoint = run_fit(data, run, resume=True)
+    assert checkpoint.split == dataclasses.replace(load_checkpoint(whole).split, anomaly=())
+    assert not [name for name in checkpoint.metrics if "anomaly" in name]
+    state, other = (load_checkpoint(one).network.state_dict() for one in (whole, run))
+    assert all(torch.equal(state[name], other[name]) for name in state)
+
+
+def test_measured_batch_norm_is_kept_whatever_becomes_of_the_scores(module_tones, tmp_path, monkeypatch):
+    """It is in the checkpoint before the first clip is scored."""
+    settings = dataclasses.replace(SETTINGS, batch_norm="measured")
+    run_fit(module_tones, tmp_path / "whole", settings)
+    monkeypatch.setattr(fit, "score_streams", broken_clip)
+    with pytest.raises(ClipError, match="is damaged"):
+        run_fit(module_tones, tmp_path / "run", settings)
+    state, other = (load_checkpoint(tmp_path / name).network.state_dict() for name in ("whole", "run"))
+    assert all(torch.equal(state[name], other[name]) for name in state)
 
 
 def test_damaged_state_is_refused(module_tones, tmp_path, cut_off):

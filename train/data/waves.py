@@ -10,7 +10,7 @@ from typing import TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_asd.capture.clips import read_clip
+from edge_asd.capture.clips import MAX_CLIP_S, read_clip, stream_clip
 from edge_asd.errors import ClipError, UsageError
 from edge_asd.types import FloatArray
 from train.data.prepared import is_prepared, map_samples, places_of, read_index
@@ -101,8 +101,11 @@ def _in_full_scale(samples: _Samples) -> FloatArray:
     return waves
 
 
-def open_waves(folder: Path, files: Sequence[str]) -> Waves:
+def open_waves(folder: Path, files: Sequence[str], *, later: Sequence[str] = ()) -> Waves:
     """Open clips by their file names: of a prepared folder mapped, so that they take no memory, else read whole.
+
+    later: clips that are opened later on; those of an unprepared folder are read through now and not kept, so that
+    what is wrong with them is told now.
 
     Raises:
         ClipError: a clip that cannot be used; all of them in one message.
@@ -126,6 +129,12 @@ def open_waves(folder: Path, files: Sequence[str]) -> Waves:
                 f"{folder}: {len(files)} clips do not fit into memory (full at {file}); expected fewer, or a prepared "
                 f"folder, which takes none: python -m train.prepare {folder} --out PREPARED"
             )
+    for file in later:
+        try:
+            for _ in stream_clip(folder / file, max_s=MAX_CLIP_S):
+                pass
+        except ClipError as error:
+            faults.append(str(error))
     if faults:
         more = f"\n... and {len(faults) - 10} more" if len(faults) > 10 else ""
         raise ClipError(
