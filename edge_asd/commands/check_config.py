@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from edge_asd.bundle import Bundle
 from edge_asd.config import ClipsSource, DeviceConfig, MachineConfig, load_config
 from edge_asd.daemon.enrolment_folder import EnrolmentFolder
 from edge_asd.daemon.models import encoder_of, verified_bundle
+from edge_asd.errors import UnavailableError
 from edge_asd.types import FeatureSpec
 
 
@@ -62,12 +64,17 @@ def _trained(machine: MachineConfig, bundle: Bundle) -> tuple[str, str]:
 
 
 def _enrolled(config: DeviceConfig, machine: MachineConfig, bundle: Bundle) -> tuple[str, str]:
-    """The same of one that this device learns."""
-    live = EnrolmentFolder(config.state_dir, machine.name, encoder_of(bundle, config.engine.precision)).live()
+    """The same of one that this device learns; what was learned is none of the configuration, and may be unreadable."""
+    configured = None if machine.threshold is None else f"{machine.threshold:.2f}"
+    try:
+        live = EnrolmentFolder(config.state_dir, machine.name, encoder_of(bundle, config.engine.precision)).live()
+    except UnavailableError as error:
+        print(f"{machine.name}: this user cannot tell whether it is enrolled: {error}", file=sys.stderr)
+        return "this user cannot tell whether it is enrolled", configured or "not known"
     if live is None or live.facts.calibration is None:
         return f"not enrolled with this model: edge-asd enroll {machine.name}", "none yet"
-    threshold = live.facts.calibration.threshold.threshold if machine.threshold is None else machine.threshold
-    return f"{len(live.memory)} windows that were enrolled here", f"{threshold:.2f}"
+    calibrated = f"{live.facts.calibration.threshold.threshold:.2f}"
+    return f"{len(live.memory)} windows that were enrolled here", configured or calibrated
 
 
 def _source(machine: MachineConfig) -> str:

@@ -12,14 +12,14 @@ import numpy as np
 
 from edge_asd.bundle.extension import MAX_WINDOWS, Extension, begun
 from edge_asd.config import DeviceConfig, MachineConfig
-from edge_asd.daemon.enrolment_folder import EnrolmentFolder
+from edge_asd.daemon.enrolment_folder import UNREADABLE, EnrolmentFolder
 from edge_asd.daemon.enrolment_notes import MAX_RECENT, Collecting, Recent, Request
 from edge_asd.daemon.models import Model, vector_size
 from edge_asd.enroll.collector import NOT_FINITE, SPEECH, Collector, memory_with, minute_of, summed
 from edge_asd.enroll.level import TOO_QUIET, is_too_quiet
 from edge_asd.enroll.remembering import RememberingScorer
 from edge_asd.enroll.speech import has_speech
-from edge_asd.errors import EdgeAsdError
+from edge_asd.errors import EdgeAsdError, UnavailableError
 from edge_asd.score import KnnScorer
 from edge_asd.sensor import SensorFault
 from edge_asd.types import Window
@@ -68,6 +68,7 @@ class Enrolment:
         self._request: Request | None = None
         self._live: Extension | None = None
         self._live_trouble: str | None = None
+        self._request_trouble: str | None = None
         self._live_stamp: tuple[int, int, int] | None = None
         self._recent: deque[tuple[float, float]] = deque(maxlen=MAX_RECENT)  # (end_utc_s, score)
         self._unnoted = 0
@@ -88,9 +89,10 @@ class Enrolment:
         if self._live is not None:
             return None
         if self._request is None and self._live_trouble is not None:
+            what_to_do = f"; enroll again: edge-asd enroll {self._folder.machine} --anew"
             return (
-                f"what was learned is not taken up: {self._live_trouble}; enroll again: "
-                f"edge-asd enroll {self._folder.machine} --anew"
+                f"what was learned is not taken up: {self._live_trouble}"
+                f"{'' if self._live_stamp == UNREADABLE else what_to_do}"
             )
         if self._request is None:
             return f"not enrolled with this model: edge-asd enroll {self._folder.machine}"
@@ -145,12 +147,18 @@ class Enrolment:
         return self._collector.n_kept + (len(self._collected.memory) if self._collected else 0)
 
     def _look(self) -> bool:
-        """Whether another memory serves from now on; what is asked for is taken note of too."""
+        """Whether another memory serves from now on; what is asked for is taken note of too.
+
+        What cannot be read is looked at each time, and told once.
+        """
         self._look_due_s = self._clock() + _LOOK_EVERY_S
         try:
             request = self._folder.request()
+            self._request_trouble = None
         except EdgeAsdError as error:
-            LOG.warning("%s: %s", self._folder.machine, error)
+            if str(error) != self._request_trouble:
+                LOG.warning("%s: %s", self._folder.machine, error)
+            self._request_trouble = str(error)
             request = self._request
         if _id(request) != _id(self._request):
             # Gone live, dropped, or dropped and asked for afresh: what is left of the request before is nobody's.
@@ -167,7 +175,7 @@ class Enrolment:
     def _follow_live(self) -> bool:
         """Whether another memory serves from now on."""
         stamp = self._folder.live_stamp()
-        if stamp == self._live_stamp:
+        if stamp == self._live_stamp != UNREADABLE:
             return False
         self._live_stamp = stamp
         return self._take_up()
@@ -179,8 +187,11 @@ class Enrolment:
             if live is not None and live.facts.calibration is not None:
                 scorer = KnnScorer(live.memory, live.facts.calibration.fit)
         except (EdgeAsdError, ValueError) as error:
-            LOG.error("%s: what was learned is not taken up: %s", self._folder.machine, error)  # noqa: TRY400 - no bug
+            if str(error) != self._live_trouble:
+                LOG.error("%s: what was learned is not taken up: %s", self._folder.machine, error)  # noqa: TRY400 - no bug
             self._live_trouble = str(error)
+            if isinstance(error, UnavailableError):  # whoever gives it back need not exchange it
+                self._live_stamp = UNREADABLE
             return False
         self._live_trouble = None
         self._live, self.scorer.enrolled = (live, scorer) if scorer is not None else (None, None)

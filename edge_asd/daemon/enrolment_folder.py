@@ -25,6 +25,9 @@ _MAX_REQUEST_BYTES = 4_096
 _TRY_EVERY_S = 0.2
 _STRAY_S = 60.0
 
+UNREADABLE = (-1, -1, -1)
+"""Stamp of a file of which this user cannot even tell whether it is there."""
+
 
 class EnrolmentFolder:
     """The files of one machine's enrolment, by the encoder that its vectors are of.
@@ -54,11 +57,13 @@ class EnrolmentFolder:
 
         Raises:
             BundleError: it cannot be trusted, or was altered.
+            UnavailableError: this user may not read it, so that nobody can tell.
+            UsageError: this device's key is none.
         """
         return self._read(self.live_path)
 
     def live_stamp(self) -> tuple[int, int, int] | None:
-        """Another one whenever what serves was exchanged; None where there is none."""
+        """Another one whenever what serves was exchanged; None where there is none, UNREADABLE where it is hidden."""
         return _stamp(self.live_path)
 
     def collected_stamp(self) -> tuple[int, int, int] | None:
@@ -69,7 +74,7 @@ class EnrolmentFolder:
         """What was collected so far and is not calibrated.
 
         Raises:
-            BundleError: it cannot be trusted, or was altered.
+            BundleError, UnavailableError, UsageError: as `live`.
         """
         return self._read(self.collected_path)
 
@@ -221,9 +226,13 @@ class EnrolmentFolder:
                     stray.unlink()
 
     def _read(self, path: Path) -> Extension | None:
-        if not path.exists():
-            return None
-        trust = Trust(public_keys=(public_key(self._key()),))
+        with self._os_errors():  # ahead of what reads them, to which a file that may not be read is a damaged one
+            if not _is_there(path):
+                return None
+            has_key = _is_there(self._key_path) and _has_content(self._key_path)
+        # Who reads makes no key: it might be one that the daemon may not read.
+        keys = (public_key(read_private_key(self._key_path)),) if has_key else ()
+        trust = Trust(public_keys=keys)
         return read_extension(path, machine=self.machine, encoder=self.encoder, trust=trust)
 
     def _key(self) -> Ed25519PrivateKey:
@@ -251,9 +260,19 @@ class EnrolmentFolder:
             yield
         except OSError as error:
             raise UnavailableError(
-                f"{self.folder}: cannot be used ({error.strerror or error}); expected a folder that this user may read "
-                "and write; run as the daemon's user, and make room where the disk is full"
+                f"{self.folder}: cannot be used ({error.strerror or error}); expected files that this user may read "
+                "and write; run as the daemon's user, give it what another user wrote (chown -R), and make room where "
+                "the disk is full"
             ) from error
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file, which this user may read; else OSError."""
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _has_content(path: Path) -> bool:
@@ -274,6 +293,8 @@ def _is_locked(lock: IO[str]) -> bool:
 def _stamp(path: Path) -> tuple[int, int, int] | None:
     try:
         found = path.stat()
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError:  # who reads it is told why
+        return UNREADABLE
     return found.st_ino, found.st_mtime_ns, found.st_size

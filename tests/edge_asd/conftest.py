@@ -1,7 +1,10 @@
 """A whole bundle around a network small enough to be computed by hand, for tests of engines, pipeline and daemon."""
 
+import errno
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -256,3 +259,32 @@ def make_hand_bundle(tmp_path):
         )
 
     return make
+
+
+@pytest.fixture
+def forbid(monkeypatch):
+    """A context manager: a file, or all that lies in a folder, is as if another user had it for himself.
+
+    To root, as whom tests may run, no mode forbids anything.
+    """
+
+    @contextmanager
+    def forbid(path):
+        is_folder = path.is_dir()
+
+        def guarded(name):
+            call = getattr(Path, name)
+
+            def guard(self, *arguments, **options):
+                if (path in self.parents) if is_folder else (self == path and name != "stat"):
+                    raise PermissionError(errno.EACCES, "Permission denied", str(self))
+                return call(self, *arguments, **options)
+
+            return guard
+
+        with monkeypatch.context() as patch:
+            for name in ("stat", "open", "read_bytes"):
+                patch.setattr(Path, name, guarded(name))
+            yield
+
+    return forbid

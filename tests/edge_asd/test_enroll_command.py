@@ -103,6 +103,39 @@ def test_configured_threshold_is_told_to_be_in_force(enroll, make_clips, device)
     assert (words in out, "above the threshold 100%" in out) == (True, True)
 
 
+@pytest.fixture
+def enrolled(enroll, make_clips, device):
+    """The folder of a machine's files, once it is enrolled."""
+    assert enroll("--clips", make_clips(12))[0] == 0
+    return device.parent / "state" / "enrolled" / "press"
+
+
+def test_configuration_is_good_whoever_asks(enrolled, device, forbid, capsys) -> None:
+    """Who may not look at what is enrolled is told so."""
+    capsys.readouterr()
+    with forbid(enrolled):
+        assert main(["check-config", str(device)]) == 0
+    told = capsys.readouterr()
+    assert "this user cannot tell" in told.out
+    assert "press: this user cannot tell whether it is enrolled: " in told.err
+    assert "Permission denied" in told.err
+
+
+def test_who_may_not_look_gets_no_report(enrolled, enroll, forbid) -> None:
+    """It says as whom to ask."""
+    with forbid(enrolled):
+        code, _, err = enroll("--report")
+    assert (code, "run as the daemon's user" in err) == (69, True)
+
+
+def test_reading_makes_no_key(enrolled, enroll) -> None:
+    """It could be root's, whose key the daemon could not read; what the lost one signed is enrolled anew."""
+    key = enrolled.parent / "device.key"
+    key.unlink()
+    code, _, err = enroll("--report")
+    assert (code, "--anew" in err, key.exists()) == (78, True, False)
+
+
 def test_more_is_added_and_forgotten(enroll, make_clips) -> None:
     """By --add, and by the time range of all that was learned but the sound added after it."""
     clips = make_clips(20)

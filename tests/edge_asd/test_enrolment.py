@@ -306,6 +306,25 @@ def test_damaged_memory_at_the_start_is_told_as_such(press) -> None:
     assert press.enrolment.learning is None
 
 
+@pytest.mark.parametrize("what", ["folder", "live_path"])
+def test_memory_of_another_user_is_told_once_and_taken_up_once_it_is_given_back(press, forbid, caplog, what) -> None:
+    """As root it was enrolled: the daemon goes on hearing, does not repeat itself, and needs no other file."""
+    press.folder.ask(5.0)
+    press.hear(21)
+    press.go_live()
+    with forbid(getattr(press.folder, what)):
+        press.start()
+        caplog.clear()
+        press.hear(5)
+        told = [record.getMessage() for record in caplog.records]
+        assert len([text for text in told if "is not taken up" in text]) <= 1
+        assert len(set(told)) == len(told)
+        assert "chown" in press.enrolment.learning
+        assert "--anew" not in press.enrolment.learning
+    assert press.hear(1)
+    assert press.enrolment.learning is None
+
+
 def test_clock_that_nothing_set_ends_no_enrolment(press) -> None:
     """The first window begins before 1970, as far as the clock says."""
     press.folder.ask(5.0)
