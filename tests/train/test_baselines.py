@@ -9,6 +9,7 @@ from edge_asd.errors import EdgeAsdError
 from train import evaluate, fit
 from train.baselines import ChunkClassifier, ChunkSpec, FrameNetwork, FrameSpec
 from train.checkpoint import Checkpoint, network_for_device
+from train.presets import preset_settings
 
 
 @pytest.mark.parametrize(("predicts", "n_weights"), [("all", 640 + 640), ("middle", 512 + 128)])
@@ -20,6 +21,17 @@ def test_frame_networks_have_the_published_layers(predicts, n_weights):
     assert [layer.out_features for layer in linear[:-1]] == hidden
     assert linear[0].in_features + linear[-1].out_features == n_weights
     assert len(network.of_type) == 2
+
+
+def test_chunk_classifier_learns_at_the_published_rate_a_chunk():
+    """1e-5 for steps of 32 chunks, from the first epoch to the last; its steps have more."""
+    settings = preset_settings("mobilenetv2")
+    network = ChunkClassifier(ChunkSpec(n_classes=2)).eval()
+    chunks = []
+    network.classifier.register_forward_hook(lambda _module, _given, logits: chunks.append(len(logits)))
+    network(torch.zeros(1, 128, 313), torch.zeros(1, dtype=torch.int64))
+    rate = pytest.approx(1e-5 * settings.batch_size * chunks[0] / 32)
+    assert [settings.learning_rate_at(epoch) for epoch in (0, 19)] == [rate, rate]
 
 
 @pytest.mark.parametrize("predicts", ["all", "middle"])
