@@ -20,7 +20,7 @@ BatchNorm = Literal["averaged", "measured"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentSettings:
-    """How training windows differ from the recordings; the defaults leave them as the paper has them."""
+    """How training windows differ from the recordings; by default they are cut at random from them, and no more."""
 
     join_pieces: int = 1
     """Windows are joined from up to this many pieces of recordings of one class, cut at random."""
@@ -57,7 +57,10 @@ MARGIN_ONLY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings:
-    """A training run; the defaults are the paper's but for the EMA decay, the mini-batches and the shares held out.
+    """A training run; the defaults are the paper's but for what is named here.
+
+    Other than there: the EMA decay of a short run, the mini-batches, the shares held out, and the window of a longer
+    clip, in training another one each epoch, at random (the public code of OS-SCL: always the first 10 s).
 
     Source: TFSTgram OS-SCL; what other presets change, and from where, is in train/presets.py.
     """

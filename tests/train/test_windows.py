@@ -97,6 +97,16 @@ def test_every_turn_goes_through_all_recordings():
         assert sorted(round(float(wave[0]), 1) for wave in drawn) == [0.1, 0.2, 0.3]
 
 
+def test_longer_recording_is_heard_from_anywhere_in_training_and_from_its_start_in_validation():
+    """Another stretch of it each turn, the first and the last whole one among them."""
+    wave = np.arange(4003, dtype=np.float32)
+    windows = TrainingWindows([wave], [0], AugmentSettings(), n_classes=1, n_samples=4000, seed=0)
+    begins = [int(windows.__getitems__([turn])[0][0, 0]) for turn in range(40)]
+    assert set(begins) == {0, 1, 2, 3}
+    validation = validation_windows([wave], [0], AugmentSettings(), n_classes=1, n_samples=4000)
+    assert validation.__getitems__([0])[0][0, 0] == 0.0
+
+
 def test_epochs_never_repeat_a_draw():
     """The numbers go on from epoch to epoch."""
     draws = EpochDraws(4)
