@@ -304,11 +304,20 @@ def test_nothing_learnt_from_is_tested(sections):
     assert [r.file for r in chosen.unlabelled] == ["fan/test/section_01_0009.wav"]
     other = choose_test_set(checkpoint(("fan/section_00", "pump/section_00")), listing, sections)
     assert {r.class_name for r in other.test} == {"fan/section_00"}
-    unknown, few, untold = other.notes
+    unknown, untested, few, untold = other.notes
+    assert untested == "classes that the run knows and that have no test clip here: pump/section_00"
     assert unknown == "13 clips of classes that the run does not know: fan/section_01"
     assert few.startswith("fewer than 10 healthy or damaged recordings")
     assert few.endswith(": fan/section_00")
     assert untold.startswith("the run does not say what it was trained on")
+
+
+def test_altered_twins_are_no_classes_to_test(sections):
+    """They are outputs of the network, not machines."""
+    chosen = choose_test_set(
+        checkpoint((*CLASSES, *(f"{name}~altered" for name in CLASSES))), list_folder(sections), sections
+    )
+    assert not [note for note in chosen.notes if "no test clip here" in note]
 
 
 def test_data_of_another_run_is_said_to_be(sections):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from edge_asd.capture.clips import read_clip
 from edge_asd.errors import EdgeAsdError, TemporaryError, UsageError
 from train import fit, prepare
-from train.data import list_folder, load_recordings, open_waves
+from train.data import left_out, list_folder, load_recordings, open_waves
 from train.data.store import open_store
 
 N_SAMPLES = 160_000
@@ -98,6 +98,17 @@ def test_unusable_clips_are_left_out_and_named(clips, tmp_path):
     assert len(list_folder(out).recordings) == 9
     with pytest.raises(UsageError, match=r"1 clips are not in it: .*report\.csv there says which"):
         open_waves(out, [f"{name}13.wav"])
+
+
+def test_class_that_lost_every_clip_is_named(clips, tmp_path):
+    """Whoever trains on the folder afterwards reads of it; a class that lost some is none of them."""
+    train = clips / "fan" / "train"
+    for name in ("normal_id_00_00000000.wav", "normal_id_02_00000000.wav", "normal_id_02_00000001.wav"):
+        (train / name).write_text("no sound")
+    assert run(clips, tmp_path / "prepared") == 0
+    assert left_out(list_folder(tmp_path / "prepared"), ["fan/id_00", "fan/id_01"]) == (
+        "no clip left by train.prepare (its report.csv says why): fan/id_02",
+    )
 
 
 def test_same_sound_with_two_meanings_is_left_out_altogether(clips, tmp_path):

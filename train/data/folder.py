@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,12 +27,14 @@ _LAYOUTS = (
 class Listing:
     """What a data folder holds: recordings by file name, and the clips that follow no known layout.
 
-    why_ignored: of those whose name cannot be taken, by file name, what is wrong with it.
+    why_ignored: of those whose name cannot be taken, by file name, what is wrong with it. emptied: classes of which
+    train.prepare left out every clip.
     """
 
     recordings: tuple[Recording, ...]
     ignored: tuple[str, ...] = ()
     why_ignored: Mapping[str, str] = field(default_factory=dict)
+    emptied: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> tuple[Recording, ...]:
@@ -64,7 +67,9 @@ def list_folder(folder: Path) -> Listing:
         index = read_index(folder)
         if index.source.is_dir():
             _check_unchanged(folder, index)
-        listing = Listing(recordings=tuple(clip.recording for clip in index.clips.values()))
+        listing = Listing(
+            recordings=tuple(clip.recording for clip in index.clips.values()), emptied=emptied_classes(index)
+        )
     elif (folder / TABLE_NAME).is_file():
         listing = Listing(recordings=read_table(folder))
     else:
@@ -73,7 +78,13 @@ def list_folder(folder: Path) -> Listing:
         found = f", but {len(listing.ignored)} clips as {listing.ignored[0]}" if listing.ignored else ""
         raise UsageError(f"{folder}: no metadata.csv there and no clip in a known layout{found}; {_LAYOUTS}")
     recordings = tuple(sorted(listing.recordings, key=lambda recording: recording.file))
-    return Listing(recordings=recordings, ignored=listing.ignored, why_ignored=listing.why_ignored)
+    return dataclasses.replace(listing, recordings=recordings)
+
+
+def emptied_classes(index: PreparedIndex) -> tuple[str, ...]:
+    """Classes of the source of a prepared folder that have no clip left in it."""
+    left = {clip.recording.class_name for clip in index.clips.values()}
+    return tuple(sorted({recording.class_name for recording in index.recordings.values()} - left))
 
 
 def _from_names(folder: Path) -> Listing:

@@ -115,6 +115,8 @@ def left_out(listing: Listing, classes: Sequence[str]) -> tuple[str, ...]:
     others = sorted({recording.class_name for recording in labelled} - set(classes))
     n_unlabelled = len(listing.recordings) - len(labelled)
     lines = []
+    if listing.emptied:
+        lines.append(f"no clip left by train.prepare (its report.csv says why): {', '.join(listing.emptied)}")
     if others:
         lines.append(f"no healthy clips to train on, so left out: {', '.join(others)}")
     if n_unlabelled:

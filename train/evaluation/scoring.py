@@ -16,6 +16,7 @@ from train.data import Listing, Recording, open_waves
 from train.evaluation.clip_scorer import ClipScorer, WhichWindows
 from train.evaluation.metrics import ScoredClip
 from train.settings import Device
+from train.windows import ALTERED_SUFFIX
 
 _DECISION_QUANTILE = 0.9
 """A tenth of the healthy validation clips is decided to be damaged, as by the DCASE baselines."""
@@ -88,20 +89,25 @@ def choose_test_set(checkpoint: Checkpoint, listing: Listing, folder: Path) -> E
         test=tuple(test),
         unlabelled=tuple(unlabelled),
         validation=tuple(by_file[file] for file in split.validation if file in by_file),
-        notes=tuple(_notes(listing, test, unlabelled, unknown, learnt)),
+        notes=tuple(_notes(checkpoint, listing, test, unlabelled, unknown)),
     )
 
 
 def _notes(
+    checkpoint: Checkpoint,
     listing: Listing,
     test: Sequence[Recording],
     unlabelled: Sequence[Recording],
     unknown: Counter[str],
-    learnt: set[str],
 ) -> Iterator[str]:
     """What a reader of the figures might else take for granted."""
+    learnt = {*checkpoint.split.train, *checkpoint.split.validation}
+    classes = {name for name in checkpoint.classes if not name.endswith(ALTERED_SUFFIX)}
     if unknown:
         yield f"{sum(unknown.values())} clips of classes that the run does not know: {', '.join(sorted(unknown))}"
+    untested = sorted(classes - {recording.class_name for recording in test})
+    if untested:
+        yield f"classes that the run knows and that have no test clip here: {', '.join(untested)}"
     groups: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for recording in test:
         groups[recording.class_name][recording.label].add(recording.group)
