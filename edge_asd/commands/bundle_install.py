@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
-import pwd
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from rich.table import Table
 from edge_asd.bundle.archive import read_sealed
 from edge_asd.bundle.slot_folder import SlotFolder
 from edge_asd.bundle.slots import Record, Slot
+from edge_asd.commands.daemon_user import check_daemon_user
 from edge_asd.commands.device_option import add_device_option
 from edge_asd.config import DeviceConfig, load_config
 from edge_asd.daemon.models import fitting_bundle, slot_folder, slot_from_bundle, tested_model
@@ -157,13 +156,7 @@ def _slots_to_change(config: DeviceConfig) -> SlotFolder:
             f"{config.path} line {line}: bundle names the file {config.bundle}, which the daemon runs whatever is "
             "installed; expected null; write bundle: null to run installed models"
         )
-    if config.state_dir.exists():
-        owner = config.state_dir.stat().st_uid
-        if owner != os.geteuid():
-            raise UsageError(
-                f"{config.state_dir}: belongs to user {_user(owner)}; expected to run as that user, so that the daemon "
-                f"can use what is installed; sudo -u {_user(owner)} edge-asd bundle ..."
-            )
+    check_daemon_user(config, command="edge-asd bundle ...")
     return slot_folder(config)
 
 
@@ -177,10 +170,3 @@ def _check_is_new(record: Record, sha256: str) -> None:
 
 def _named(slot: Slot | None) -> str:
     return "no model" if slot is None else f"{slot.name} {slot.version}"
-
-
-def _user(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return f"#{number}"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edge_asd.bundle.extension import MAX_WINDOWS, Extension
+from edge_asd.commands.daemon_user import check_daemon_user
 from edge_asd.commands.enroll_clips import collect_from_clips
 from edge_asd.commands.enroll_live import cancel, collect_live
 from edge_asd.commands.enroll_report import report, show
@@ -62,6 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
     config = load_config(arguments.config)
     machine = machine_of(config, arguments.machine)
+    if not arguments.report:
+        check_daemon_user(config, command=f"edge-asd enroll {machine.name} ...")
     with open_site(config, machine) as site:
         if arguments.cancel:
             return cancel(site.folder)

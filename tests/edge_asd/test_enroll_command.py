@@ -103,6 +103,27 @@ def test_configured_threshold_is_told_to_be_in_force(enroll, make_clips, device)
     assert (words in out, "above the threshold 100%" in out) == (True, True)
 
 
+@pytest.mark.parametrize(
+    "options", [("--clips", "x"), ("--minutes", "5"), ("--add",), ("--anew",), ("--forget", "a"), ("--cancel",)]
+)
+def test_who_is_not_the_daemons_user_writes_nothing(enroll, device, monkeypatch, options) -> None:
+    """What root learns is root's, and the daemon could not take it up; he is told as whom to run the command."""
+    state = device.parent / "state"
+    state.mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 4_242)
+    code, _, err = enroll(*options)
+    assert (code, "sudo -u" in err, "edge-asd enroll press" in err) == (2, True, True)
+    assert not list(state.iterdir())
+
+
+def test_whoever_may_look_gets_a_report(enrolled, enroll, make_clips, monkeypatch) -> None:
+    """It writes nothing."""
+    monkeypatch.setattr(os, "geteuid", lambda: 4_242)
+    before = sorted((path, path.stat().st_mtime_ns) for path in enrolled.parents[1].rglob("*"))
+    assert enroll("--report", "--clips", make_clips(30, seed=1))[0] == 0
+    assert sorted((path, path.stat().st_mtime_ns) for path in enrolled.parents[1].rglob("*")) == before
+
+
 @pytest.fixture
 def enrolled(enroll, make_clips, device):
     """The folder of a machine's files, once it is enrolled."""
