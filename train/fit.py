@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from train.plan import print_plan
 from train.processes import Processes
 from train.rehearsal import plan_run
 from train.resume import has_ended, identity_of, open_or_resume, what_is_left
-from train.run_folder import METRICS_NAME, hold_run, telling_of_a_full_disk, write_json, write_start, write_text
+from train.run_folder import METRICS_NAME, hold_run, telling_of_a_full_disk, write_json, write_start
 from train.settings import TrainingSettings
 from train.settings_options import add_settings, settings_from
 from train.stopping import Stopped, stoppable
@@ -75,8 +74,16 @@ def _fit_held(
         return load_checkpoint(run)
     is_first = beginning.processes.rank == 0
     with telling_of_a_full_disk(run):
-        if is_first and state is None:
-            write_start(run, settings, beginning.classes, beginning.split, beginning.recordings)
+        if is_first:
+            write_start(
+                run,
+                settings,
+                beginning.classes,
+                beginning.split,
+                beginning.recordings,
+                folders={"data": folder},
+                resumed_at=state.n_steps if state is not None else None,
+            )
         train_network(run, beginning, identity, state, console, save_every_s=save_every_s)
         # A run that goes on may have begun with other clips to test on; those that are there now are scored.
         checkpoint = dataclasses.replace(load_checkpoint(run), split=beginning.split)
@@ -129,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", module="lightning.*")  # advice on worker counts, not faults
     try:
         with stoppable():
-            return _run(options, console, arguments if arguments is not None else sys.argv[1:])
+            return _run(options, console)
     except Stopped as stopped:
         console.print(what_is_left(options.out), style="yellow", highlight=False, markup=False, soft_wrap=True)
         return stopped.exit_code
@@ -138,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
 
 
-def _run(options: argparse.Namespace, console: Console, arguments: Sequence[str]) -> int:
+def _run(options: argparse.Namespace, console: Console) -> int:
     settings = settings_from(options)
     if options.dry_run:
         plan = plan_run(options.data, settings, console)
@@ -147,7 +154,6 @@ def _run(options: argparse.Namespace, console: Console, arguments: Sequence[str]
     checkpoint = fit(options.data, options.out, settings, console, resume=options.resume)
     if console.quiet:
         return 0
-    write_text(options.out / "command.txt", shlex.join(["python", "-m", "train.fit", *arguments]) + "\n")
     for name, value in checkpoint.metrics.items():
         console.print(f"{name}: {value:.4g}", highlight=False, markup=False)
     print(options.out / CHECKPOINT_NAME)

@@ -7,7 +7,9 @@ import dataclasses
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -100,16 +102,41 @@ def open_run(run: Path, *, over_unfinished: bool = False) -> None:
 
 
 def write_start(
-    run: Path, settings: RunSettings, classes: Sequence[str], split: Split, recordings: Sequence[Recording]
+    run: Path,
+    settings: RunSettings,
+    classes: Sequence[str],
+    split: Split,
+    recordings: Sequence[Recording],
+    *,
+    folders: Mapping[str, Path],
+    resumed_at: int | None,
 ) -> None:
-    """Write settings.json, environment.json, classes.json and split.csv.
+    """Write what a run is made of before it trains, so that a run that never ends tells it too.
+
+    Where it begins: settings.json, classes.json, command.txt and environment.json. Where it goes on, what may be other
+    than it was: environment-step-N.json. Each time split.csv, as clips for the test alone may change.
+
+    Args:
+        run: folder of the run.
+        settings: of the run.
+        classes: that it tells apart.
+        split: of the recordings.
+        recordings: all of the data.
+        folders: that it reads, by what they hold.
+        resumed_at: step that it goes on from; None: it begins.
 
     Raises:
         EdgeAsdError: a file cannot be written.
+        OSError: split.csv cannot.
     """
-    write_json(run / _SETTINGS_NAME, settings.as_plain())
-    write_json(run / "environment.json", _environment(settings))
-    write_json(run / "classes.json", list(classes))
+    command = shlex.join(sys.orig_argv)
+    if resumed_at is None:
+        write_json(run / _SETTINGS_NAME, settings.as_plain())
+        write_json(run / "classes.json", list(classes))
+        write_text(run / "command.txt", command + "\n")
+    name = "environment.json" if resumed_at is None else f"environment-step-{resumed_at}.json"
+    read = {what: str(folder.resolve()) for what, folder in folders.items()}
+    write_json(run / name, {"command": command, "folders": read, **_environment(settings)})
     by_file = {recording.file: recording for recording in recordings}
     with (run / "split.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -164,7 +191,7 @@ def write_text(path: Path, text: str) -> None:
         EdgeAsdError: it cannot be written.
     """
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")  # a path in it need not be UTF-8
     except OSError as error:
         raise EdgeAsdError(
             f"{path}: cannot be written: {error.strerror}; free the disk or give another --out"

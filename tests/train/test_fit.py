@@ -378,7 +378,7 @@ def test_run_folder_is_held_by_one_process(tones, tmp_path, capsys):
 
 
 def test_command_that_cannot_be_written_is_said(tones, tmp_path, monkeypatch, capsys):
-    """The run itself is whole."""
+    """Before the first step, not after the last."""
     run = tmp_path / "run"
     write = Path.write_text
 
@@ -390,7 +390,7 @@ def test_command_that_cannot_be_written_is_said(tones, tmp_path, monkeypatch, ca
     monkeypatch.setattr(Path, "write_text", full)
     assert run_fit(tones, run) == 70
     assert "command.txt: cannot be written: No space left" in " ".join(capsys.readouterr().err.split())
-    assert (run / "metrics.json").exists()
+    assert not (run / "checkpoint.pt").exists()
 
 
 def test_dry_run_takes_the_folder_of_the_run_too(tones, tmp_path):

@@ -2,7 +2,9 @@
 
 import csv
 import dataclasses
+import json
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,7 +17,7 @@ import torch
 from rich.console import Console
 
 from edge_asd.errors import ClipError, EdgeAsdError, UsageError
-from train import fit, keep_checkpoint
+from train import fit, keep_checkpoint, run_folder
 from train.checkpoint import load_checkpoint
 from train.keep_state import STATE_NAME
 from train.presets import preset_settings
@@ -189,6 +191,22 @@ def test_run_whose_clips_changed_is_not_gone_on_with(module_tones, tmp_path, cut
         run_fit(data, cut_off, resume=True)
 
 
+def test_run_says_what_it_is_made_of_from_its_start_and_wherever_it_goes_on(
+    module_tones, tmp_path, cut_off, monkeypatch
+):
+    """One that was killed has its command and data; what it goes on with stands beside what it began with."""
+    run = shutil.copytree(cut_off, tmp_path / "run")
+    assert str(module_tones) in shlex.split((run / "command.txt").read_text())
+    began = json.loads((run / "environment.json").read_text())
+    assert began["folders"] == {"data": str(module_tones)}
+    monkeypatch.setattr(run_folder, "git_state", lambda: "another commit")
+    run_fit(module_tones, run, resume=True)
+    assert json.loads((run / "environment.json").read_text()) == began
+    went_on = json.loads((run / "environment-step-5.json").read_text())
+    assert went_on["git"] == "another commit"
+    assert went_on.keys() == began.keys()
+
+
 def broken_clip(*_arguments, **_options):
     """In place of the scoring, when a clip turns out broken."""
     raise ClipError("a_bad.wav: it is damaged")
@@ -206,6 +224,7 @@ def test_run_goes_on_without_a_test_clip_that_broke(module_tones, tmp_path, whol
     (data / "a_bad.wav").unlink()
     checkpoint = run_fit(data, run, resume=True)
     assert checkpoint.split == dataclasses.replace(load_checkpoint(whole).split, anomaly=())
+    assert "a_bad.wav" not in (run / "split.csv").read_text()
     assert not [name for name in checkpoint.metrics if "anomaly" in name]
     state, other = (load_checkpoint(one).network.state_dict() for one in (whole, run))
     assert all(torch.equal(state[name], other[name]) for name in state)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
-import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,7 +17,6 @@ from train.resume import what_is_left
 from train.retain.encoders import told
 from train.retain.options import add_settings, settings_from
 from train.retain.run import Retained, retain
-from train.run_folder import write_text
 from train.stopping import Stopped, stoppable
 
 
@@ -69,8 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with stoppable():
             retained = _run(options, console)
-            command = ["python", "-m", "train.retain", *(arguments if arguments is not None else sys.argv[1:])]
-            write_text(options.out / "command.txt", shlex.join(command) + "\n")
     except Stopped as stopped:
         console.print(what_is_left(options.out), style="yellow", highlight=False, markup=False, soft_wrap=True)
         return stopped.exit_code

@@ -102,8 +102,16 @@ def retain(
         if resume and has_ended(run):
             return _ended(run, settings)
         with telling_of_a_full_disk(run):
+            write_start(
+                run,
+                settings,
+                material.classes,
+                material.split,
+                material.recordings,
+                folders={"data": folder, "noise": noise_folder},
+                resumed_at=state.n_steps if state is not None else None,
+            )
             if state is None:
-                write_start(run, settings, material.classes, material.split, material.recordings)
                 _write_noise(run / "noise.csv", material)
             metrics = _train(run, module, material, identity, state, console=console, save_every_s=save_every_s)
             _save(run, module, material, start, metrics)

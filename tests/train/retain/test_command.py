@@ -49,6 +49,8 @@ def test_run_leaves_everything_and_a_network_for_devices(tones, noise, start, tm
         rows = list(csv.DictReader(file))
     assert {(row["tag"], row["side"]) for row in rows} >= {("wind", "train"), ("rain", "train")}
     assert sum(row["side"] == "validation" for row in rows) == 1
+    folders = json.loads((run / "environment.json").read_text())["folders"]
+    assert folders == {"data": str(tones), "noise": str(noise)}
     files = {path.name for path in run.iterdir()}
     assert {"command.txt", "environment.json", "metrics.csv", "split.csv", "tensorboard"} <= files
 
