@@ -14,6 +14,7 @@ from edge_asd.bundle.extension import MAX_WINDOWS, Extension
 from edge_asd.commands.daemon_user import check_daemon_user
 from edge_asd.commands.enroll_clips import collect_from_clips
 from edge_asd.commands.enroll_live import cancel, collect_live
+from edge_asd.commands.enroll_refused import told_refused
 from edge_asd.commands.enroll_report import report, show
 from edge_asd.commands.enroll_site import Site, machine_of, open_site
 from edge_asd.commands.enroll_times import parse_times, told_time
@@ -202,7 +203,7 @@ def _learned(site: Site, extension: Extension) -> Learned:
             groups=_groups(extension),
         )
     except ClipError as error:
-        refused = ", ".join(f"{seconds:.0f} s {why}" for why, seconds in extension.facts.refused_s.items())
+        refused = told_refused(extension.facts.refused_s, refuse_speech=site.config.enroll.refuse_speech)
         raise ClipError(f"{site.machine.name}: {error}{f' (refused: {refused})' if refused else ''}") from error
 
 

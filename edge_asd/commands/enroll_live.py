@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edge_asd.bundle.extension import MAX_WINDOWS, Extension
+from edge_asd.commands.enroll_refused import told_refused
 from edge_asd.commands.enroll_site import Site
 from edge_asd.daemon.enrolment_folder import EnrolmentFolder
 from edge_asd.daemon.enrolment_notes import Collecting, Request
@@ -98,7 +99,7 @@ def _follow(site: Site, request: Request) -> Extension:
             told = folder.collecting()
             if found_stamp != told_stamp and told is not None and told.request == request.id:
                 told_stamp, give_up_s = found_stamp, time.monotonic() + _PATIENCE_S
-                words = _words(told, site.window_s, wanted_s)
+                words = _words(told, site, wanted_s)
                 progress.update(task, completed=told.n_windows * site.window_s, words=words)
                 if not console.is_terminal and time.monotonic() >= say_due_s:
                     say_due_s = time.monotonic() + _SAY_EVERY_S
@@ -125,6 +126,8 @@ def _collected(folder: EnrolmentFolder) -> Extension | None:
         return None
 
 
-def _words(told: Collecting, window_s: float, wanted_s: float) -> str:
-    refused = "".join(f", {seconds:.0f} s refused: {why}" for why, seconds in told.refused_s.items())
-    return f"{told.n_windows * window_s / 60.0:.1f} of {wanted_s / 60.0:g} min{refused}"
+def _words(told: Collecting, site: Site, wanted_s: float) -> str:
+    refused = told_refused(told.refused_s, refuse_speech=site.config.enroll.refuse_speech)
+    return (
+        f"{told.n_windows * site.window_s / 60.0:.1f} of {wanted_s / 60.0:g} min{refused and f', refused: {refused}'}"
+    )

@@ -5,6 +5,7 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ import yaml
 
 from edge_asd.bundle.extension import begun
 from edge_asd.cli import main
+from edge_asd.daemon.enrolment_folder import EnrolmentFolder
+from edge_asd.daemon.enrolment_notes import Collecting
 from edge_asd.enroll.collector import Kept, memory_with
 
 
@@ -252,6 +255,34 @@ def follower(enroll, device):
             time.sleep(0.05)
         yield found
         enroll("--cancel")
+
+
+WAY_OUT = "if nobody speaks there, set enroll.refuse_speech: false"
+
+
+@pytest.mark.parametrize(("rhythm_s", "is_told"), [(100.0, True), (40.0, False)])
+@pytest.mark.usefixtures("follower")
+def test_who_follows_is_told_the_way_out_of_a_rhythm_that_is_taken_for_speech(
+    folder, capsys, rhythm_s, is_told
+) -> None:
+    """A hammer's, say, where most of what is refused is such: nothing is collected, and nobody speaks."""
+    notes = EnrolmentFolder(folder.parents[1], "press", SimpleNamespace(sha256="a" * 64))
+    refused_s = {"speech": rhythm_s, "silence": 50.0}
+    told = ""
+    give_up_s = time.monotonic() + 30.0
+    notes.tell_collecting(Collecting(request=notes.request().id, n_windows=0, refused_s=refused_s))
+    while "0.0 of 5 min" not in told and time.monotonic() < give_up_s:
+        time.sleep(0.05)
+        told += capsys.readouterr().err
+    assert f"0.0 of 5 min, refused: {rhythm_s:.0f} s speech, 50 s silence" in told
+    assert (WAY_OUT in told) == is_told
+
+
+def test_clips_whose_rhythm_is_taken_for_speech_are_refused_with_the_way_out(enroll, make_clips, monkeypatch) -> None:
+    """It is named beside how much was refused."""
+    monkeypatch.setattr("edge_asd.enroll.clips.has_speech", lambda *_: True)
+    code, _, err = enroll("--clips", make_clips(12))
+    assert (code, "refused: 3 s speech" in err, WAY_OUT in err) == (65, True, True)
 
 
 def test_cancel_ends_the_command_that_follows(enroll, follower) -> None:
