@@ -50,10 +50,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """The outcome: the index as written, how many clips were decoded now, and what was found."""
+    """The outcome: the index as written, how many clips were decoded now, and what was found.
+
+    n_damaged: of those decoded now, how many had been before, and their samples were not what they were any more.
+    """
 
     index: PreparedIndex
     n_decoded: int
+    n_damaged: int
     found: tuple[Found, ...]
 
 
@@ -67,7 +71,7 @@ def prepare(
 ) -> Prepared:
     """Decode every clip of a data folder once; what cannot be used is left out and reported.
 
-    A run that was cut off goes on, and a later run reads only what changed.
+    A run that was cut off goes on, and a later run reads only what changed, or differs from its digest.
 
     Args:
         source: data folder in any layout but a prepared one.
@@ -90,14 +94,15 @@ def prepare(
         (out / HEAD_NAME).unlink(missing_ok=True)
         stored: dict[str, Stored] = {}
         to_do: list[str] = []
+        progress(0, len(listing.recordings))
         for recording in listing.recordings:
             earlier = store.find(recording.file, stat_of(source / recording.file))
             if earlier is None:
                 to_do.append(recording.file)
             else:
                 stored[recording.file] = earlier
+                progress(len(stored), len(listing.recordings))
         n_done = len(stored)
-        progress(n_done, len(listing.recordings))
         for entry in _decode_all(store, source, to_do, channel, threads or min(_MAX_THREADS, os.cpu_count() or 1)):
             stored[entry.file] = entry
             n_done += 1
@@ -116,7 +121,7 @@ def prepare(
         )
         _write_report(out, found)
         write_index(out, index)
-    return Prepared(index=index, n_decoded=len(to_do), found=found)
+    return Prepared(index=index, n_decoded=len(to_do), n_damaged=store.n_damaged, found=found)
 
 
 def _decode_all(
@@ -188,8 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m train.prepare",
         description="Decode a data folder once, so that training reads it from memory-mapped samples. Broken, short, "
-        "silent and duplicate clips are reported and left out. Run it again after a cut, or when the data changed: it "
-        "reads only what it does not have yet.",
+        "silent and duplicate clips are reported and left out. Run it again after a cut, when the data changed, or to "
+        "check what it wrote: it reads only what it does not have yet or finds damaged.",
         epilog="Example: python -m train.prepare data/dcase2020 --out data/dcase2020-prepared; "
         "python -m train.fit data/dcase2020-prepared --out runs/first",
     )
@@ -227,6 +232,8 @@ def _say(prepared: Prepared, out: Path, console: Console) -> None:
     lines = [
         f"{len(index.clips)} clips ({hours:.2f} h) ready, {prepared.n_decoded} of them or of those left out read now"
     ]
+    if prepared.n_damaged:
+        lines.append(f"{prepared.n_damaged} clips had been prepared, but their samples were damaged since: read again")
     counts = Counter((one.finding, one.left_out) for one in prepared.found)
     for (finding, left_out), count in sorted(counts.items()):
         first = next(one for one in prepared.found if one.finding == finding)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
+import hashlib
 import json
 import os
 import threading
@@ -22,6 +24,8 @@ _SCHEMA = 2
 _SYNC_EVERY = 64
 """Clips between two syncs: samples first, then the journal, so that the journal never knows more than there is."""
 
+_CHUNK_BYTES = 1 << 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
@@ -38,22 +42,39 @@ class Stored:
 
 
 class Store:
-    """Samples of clips, appended in whatever order they come; safe to use from several threads."""
+    """Samples of clips, appended in whatever order they come; safe to use from several threads.
+
+    What an earlier run wrote is held against its digest before it is used again; what differs is left where it is.
+    """
 
     def __init__(self, samples: FileIO, journal: FileIO, stored: dict[str, Stored], folder: Path) -> None:
         self._samples = samples
         self._journal = journal
         self._stored = stored
         self._folder = folder
-        self._place = {entry.digest: (entry.start, entry.n_samples) for entry in stored.values() if entry.digest}
+        # Of a clip that was read anew because its samples were damaged, the last place counts.
+        by_start = sorted(stored.values(), key=lambda entry: entry.start)
+        self._place = {entry.digest: (entry.start, entry.n_samples) for entry in by_start if entry.digest}
+        self._whole: set[str] = set()
         self.total_samples = max((start + n_samples for start, n_samples in self._place.values()), default=0)
+        self.n_damaged = 0
+        """Files that were not found for the samples that stood in their place."""
         self._pending: list[Stored] = []
         self._lock = threading.Lock()
 
     def find(self, file: str, stat: Stat) -> Stored | None:
-        """What became of this file earlier, if it has not changed since."""
+        """What became of this file earlier, if it has not changed since and its samples are still what they were."""
         entry = self._stored.get(file)
-        return entry if entry is not None and entry.stat == stat else None
+        if entry is None or entry.stat != stat:
+            return None
+        if entry.fault:
+            return entry
+        with self._lock:
+            place = self._whole_place(entry.digest)
+        if place is None:
+            self.n_damaged += 1
+            return None
+        return dataclasses.replace(entry, start=place[0], n_samples=place[1])
 
     def add(self, clip: Decoded) -> Stored:
         """Keep a clip.
@@ -62,11 +83,12 @@ class Store:
             EdgeAsdError: the disk is full or fails; what was kept before stays.
         """
         with self._lock, explained(self._folder):
-            start, n_samples = self._place.get(clip.digest, (self.total_samples, 0))
+            start, n_samples = self._whole_place(clip.digest) or (self.total_samples, 0)
             if not clip.fault and not n_samples:
                 n_samples = len(clip.samples) // SAMPLES_DTYPE.itemsize
                 self._append(clip.samples)
                 self._place[clip.digest] = (start, n_samples)
+                self._whole.add(clip.digest)
                 self.total_samples += n_samples
             entry = Stored(
                 file=clip.file,
@@ -100,6 +122,17 @@ class Store:
         _write(self._journal, b"".join(_line(entry) for entry in self._pending))
         self._pending = []
         os.fsync(self._journal.fileno())
+
+    def _whole_place(self, digest: str) -> tuple[int, int] | None:
+        """Where these samples stand; what an earlier run wrote is read once, as a disk may have lost or altered it."""
+        place = self._place.get(digest)
+        if place is None or digest in self._whole:
+            return place
+        if _digest(self._samples, *place) != digest:
+            del self._place[digest]
+            return None
+        self._whole.add(digest)
+        return place
 
     def _append(self, samples: bytearray) -> None:
         try:
@@ -186,6 +219,17 @@ def _read_journal(folder: Path, journal: FileIO, samples: FileIO, channel: int |
         n_bytes += len(line)
     journal.truncate(n_bytes)
     return stored
+
+
+def _digest(samples: FileIO, start: int, n_samples: int) -> str:
+    """The sha256 of samples in hex, as decode_clip gives it; of as many as the disk still gives."""
+    digest = hashlib.sha256()
+    place, end = (SAMPLES_DTYPE.itemsize * count for count in (start, start + n_samples))
+    with contextlib.suppress(OSError):  # a sector that cannot be read any more: what it held is lost, not the rest
+        while place < end and (chunk := os.pread(samples.fileno(), min(_CHUNK_BYTES, end - place), place)):
+            digest.update(chunk)
+            place += len(chunk)
+    return digest.hexdigest()
 
 
 def _write(file: FileIO, content: bytes | bytearray) -> None:
