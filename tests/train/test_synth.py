@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -301,6 +302,24 @@ def test_the_check_refuses_a_folder_that_was_not_generated(noise_folder, capsys)
     (noise_folder / "a.wav").rename(train / "normal_id_00_00000000.wav")
     assert check.main([str(noise_folder)]) == 2
     assert "no faults there" in capsys.readouterr().err
+
+
+def test_the_check_writes_the_figures_that_it_prints(generated, tmp_path, capsys):
+    """With the sound that they are of; a file that cannot be written is told."""
+    assert check.main([str(generated), "--json", str(tmp_path / "check.json")]) == 0
+    figures = json.loads((tmp_path / "check.json").read_text())
+    areas = check_folder(generated)
+    assert figures["sound"] == "generated"
+    assert figures["average_auc"] == areas.average
+    assert {name: of["auc"] for name, of in figures["by_type"].items()} == areas.by_type
+    assert {key: value for of in figures["by_type"].values() for key, value in of["by_id"].items()} == areas.by_id
+    faults = {
+        (name, fault): value for name, of in figures["by_type"].items() for fault, value in of["by_fault"].items()
+    }
+    assert faults == areas.by_fault
+    assert f"{figures['average_auc']:.3f}" in capsys.readouterr().out
+    assert check.main([str(generated), "--json", str(generated)]) == 70
+    assert "cannot be written: Is a directory" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_check_finds_severe_damage(tmp_path):

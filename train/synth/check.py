@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from edge_asd.features import log_mel_db
 from edge_asd.types import FeatureSpec
 from train.data import load_recordings
 from train.data.table import TABLE_NAME
+from train.environment import write_figures
 from train.evaluation.roc import roc_areas
 
 
@@ -35,6 +38,20 @@ class Areas:
     def average(self) -> float:
         """Mean over types."""
         return float(np.mean(list(self.by_type.values())))
+
+    def as_plain(self) -> dict[str, Any]:
+        """Every area by its name, for files."""
+        return {
+            "average_auc": self.average,
+            "by_type": {
+                machine_type: {
+                    "auc": area,
+                    "by_fault": {fault: value for (of, fault), value in self.by_fault.items() if of == machine_type},
+                    "by_id": {name: value for name, value in self.by_id.items() if name.startswith(f"{machine_type}/")},
+                }
+                for machine_type, area in self.by_type.items()
+            },
+        }
 
 
 def clip_features(wave: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -105,9 +122,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="AUC of the nearest training clip by mean and deviation of log-mel over time, on generated sound.",
     )
     parser.add_argument("data", type=Path, help="folder that python -m train.synth wrote")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, with the environment, too")
     options = parser.parse_args(arguments)
     try:
         areas = check_folder(options.data)
+        if options.json is not None:
+            # The table tells each clip's severity, speed, load and noise: one seed and version of the generator has it.
+            table_sha256 = hashlib.sha256((options.data / TABLE_NAME).read_bytes()).hexdigest()
+            figures = {"sound": "generated", "table_sha256": table_sha256, **areas.as_plain()}
+            write_figures(options.json, "train.synth.check", figures)
     except EdgeAsdError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
