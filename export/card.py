@@ -170,7 +170,7 @@ def _thresholds(description: ModelDescription) -> str:
         for class_name, scorer, threshold in fitted
     ]
     lines += [
-        f"- {class_name}: none; no healthy clip of it was given."
+        f"- {class_name} by margin: none; it has no healthy clips that were not trained on, or too few for the target."
         for class_name in description.machine_classes
         if class_name not in description.thresholds
     ]

@@ -9,7 +9,6 @@ from itertools import product
 import numpy as np
 
 from edge_asd.bundle import ClassFigures, EngineName, ParityFigures, Precision, Threshold
-from edge_asd.errors import UsageError
 from edge_asd.score import MarginScorer
 from edge_asd.threshold import Target
 from edge_asd.types import FeatureSpec, FloatArray
@@ -72,7 +71,7 @@ def bundle_figures(
 
     Raises:
         ClipError: a clip cannot be used.
-        UsageError: the target cannot be met by a scorer that was asked for.
+        UsageError: a class has no threshold of the scorer that it is scored by.
     """
     say(f"comparing torch, {', '.join(models)} on {len(clips.everything)} clips")
     runners = {"torch": runner_from_network(network)}
@@ -80,6 +79,7 @@ def bundle_figures(
         runners[f"{precision} {engine}"] = runner_from_onnx(models[precision], precision, engine)
     evaluated = evaluate(runners, read(clips.everything), scorer)
     served = evaluated[f"{_SERVED} {_REFERENCE}"]
+    ceilings = _margin_ceilings(network, classes, scorer)
     remembered = None
     if wanted.need_memories:
         remembered = remember(
@@ -91,15 +91,15 @@ def bundle_figures(
             spec=spec,
             wanted=wanted,
             target=target,
+            margin_ceilings=ceilings,
             say=say,
         )
     memories = remembered.section.memories if remembered else {}
     thresholds = _thresholds(
-        network,
         classes,
         clips,
         served.score[: len(clips.for_ranges)],
-        scorer=scorer,
+        ceilings=ceilings,
         target=target,
         otherwise={name for name, memory in memories.items() if memory.scorer != "margin"},
         say=say,
@@ -116,39 +116,36 @@ def bundle_figures(
     )
 
 
+def _margin_ceilings(network: Network, classes: Sequence[str], scorer: MarginScorer) -> dict[str, float]:
+    weight = network.class_weight.detach().numpy()
+    weight = weight / np.linalg.norm(weight, axis=1, keepdims=True)  # (classes, 128)
+    cosine = weight @ weight.T
+    return {class_name: score_ceiling(cosine, index, scorer) for index, class_name in enumerate(classes)}
+
+
 def _thresholds(
-    network: Network,
     classes: Sequence[str],
     clips: Clips,
     scores: FloatArray,
     *,
-    scorer: MarginScorer,
+    ceilings: Mapping[str, float],
     target: Target,
     otherwise: Collection[str],
     say: Callable[[str], None],
 ) -> dict[str, Threshold]:
-    """Of the margin score; where all classes are scored `otherwise`, none if the target cannot be met."""
+    """Of the margin score; classes that are scored `otherwise` may have none."""
     names = np.array([recording.class_name for recording in clips.for_ranges])
     is_fresh = np.arange(len(names)) >= len(clips.trained)
-    weight = network.class_weight.detach().numpy()
-    weight = weight / np.linalg.norm(weight, axis=1, keepdims=True)  # (classes, 128)
     calibrated = [class_name for class_name in classes if class_name in names[is_fresh]]
-    try:
-        return fit_thresholds(
-            {class_name: scores[is_fresh & (names == class_name)] for class_name in calibrated},
-            target,
-            trained_scores={class_name: scores[~is_fresh & (names == class_name)] for class_name in calibrated},
-            ceilings={
-                class_name: score_ceiling(weight @ weight.T, classes.index(class_name), scorer)
-                for class_name in calibrated
-            },
-            precision=_SERVED,
-        )
-    except UsageError as error:
-        if not set(calibrated) <= set(otherwise):
-            raise
-        say(f"no thresholds for the scorer margin, which devices may not choose then: {error}")
-        return {}
+    fitted = fit_thresholds(
+        {class_name: scores[is_fresh & (names == class_name)] for class_name in calibrated},
+        target,
+        scorer="margin",
+        trained_scores={class_name: scores[~is_fresh & (names == class_name)] for class_name in calibrated},
+        ceilings=ceilings,
+        precision=_SERVED,
+    )
+    return fitted.with_all_of([class_name for class_name in calibrated if class_name not in otherwise], say)
 
 
 def _test_figures(

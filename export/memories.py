@@ -19,7 +19,7 @@ from edge_asd.bundle import (
     Precision,
     Threshold,
 )
-from edge_asd.errors import ClipError, UsageError
+from edge_asd.errors import ClipError
 from edge_asd.score import KnnScorer
 from edge_asd.threshold import Target
 from edge_asd.types import EngineOutputs, FeatureSpec, FloatArray, Layer, ScorerName
@@ -64,6 +64,7 @@ def remember(
     spec: FeatureSpec,
     wanted: WantedScorers,
     target: Target,
+    margin_ceilings: Mapping[str, float],
     say: Callable[[str], None],
 ) -> Remembered:
     """Make a memory of each class that has clips enough.
@@ -80,26 +81,23 @@ def remember(
         spec: of the front end.
         wanted: layer, neighbours, budget, and by which scorer a class is scored.
         target: of the thresholds.
+        margin_ceilings: the highest margin score that a fault is taken to have, by class; see `score_ceiling`.
         say: is told what cannot be done.
 
     Raises:
         ClipError: a class for which a scorer was asked by name has no clips for its memory; or no class has.
-        UsageError: the target cannot be met by a scorer that was asked for.
+        UsageError: a class has no threshold of the scorer that it is scored by.
     """
     precision, engine = served
     found = evaluated[f"{precision} {engine}"]
     sha256 = hashlib.sha256(models[precision]).hexdigest()
     encoder = Encoder(sha256=sha256, precision=precision, layer=wanted.layer, feature_spec=spec)
     made = _class_scores(found, clips, classes=classes, encoder=encoder, wanted=wanted, say=say)
+    chosen = {each.class_name: _chosen(wanted.of(each.class_name), each) for each in made}
     thresholds: dict[MemoryScorerName, dict[str, Threshold]] = {}
     for name in SCORERS:
-        try:
-            thresholds[name] = memory_thresholds(name, made, found, target, precision)
-        except UsageError as error:
-            if name in {wanted.of(each.class_name) for each in made}:
-                raise
-            say(f"no thresholds for the scorer {name}, which devices may not choose then: {error}")
-            thresholds[name] = {}
+        fitted = memory_thresholds(name, made, found, target, margin_ceilings=margin_ceilings, precision=precision)
+        thresholds[name] = fitted.with_all_of([each for each in chosen if chosen[each] == name], say)
     return Remembered(
         section=KnnSection(
             encoder_sha256=sha256,
@@ -110,7 +108,7 @@ def remember(
                 each.class_name: ClassMemory(
                     fit=each.fit,
                     margin=each.margin,
-                    scorer=_chosen(wanted.of(each.class_name), each),
+                    scorer=chosen[each.class_name],
                     thresholds={name: by[each.class_name] for name, by in thresholds.items() if each.class_name in by},
                 )
                 for each in made

@@ -16,7 +16,7 @@ from edge_asd.threshold import Target
 from edge_asd.types import EngineOutputs, FloatArray, Layer
 from export.parity import Evaluated, detection_figures
 from export.scorer_options import WantedScorers
-from export.thresholds import fit_thresholds
+from export.thresholds import Fitted, fit_thresholds
 from export.windows import Clips
 from train.data import Recording
 
@@ -97,11 +97,14 @@ class ClassScores:
         """By which the class can be scored."""
         return SCORERS if self.margin is not None else ("knn",)
 
-    @property
-    def ceiling(self) -> float:
-        """What a sound scores by k-NN that has nothing in common with the healthy ones: at right angles to them."""
-        spread = self.fit.source or self.fit.target
-        return math.inf if spread is None else (math.sqrt(2.0) - spread.mean) / spread.std
+    def ceiling(self, name: MemoryScorerName, margin_ceiling: float) -> float:
+        """What a sound scores that has nothing in common with the healthy ones, at right angles to all of them.
+
+        margin_ceiling: of the class, see `score_ceiling`; by fusion, the sound is taken wholly for another class, too.
+        """
+        spreads = (spread for spread in (self.fit.source, self.fit.target) if spread is not None)
+        knn = min((math.sqrt(2.0) - spread.mean) / spread.std for spread in spreads)
+        return float(self._by(name, np.array([margin_ceiling], np.float32), np.array([knn], np.float32))[0])
 
     def fresh(self, name: MemoryScorerName, found: Evaluated) -> FloatArray:
         """Scores of healthy clips that neither network nor memory knows."""
@@ -125,23 +128,32 @@ class ClassScores:
 
     def _scores(self, name: MemoryScorerName, found: Evaluated, rows: NDArray[np.intp]) -> FloatArray:
         knn = self._knn.score_vectors(evaluated_vectors(found, self._layer)[rows])
-        return knn if name == "knn" or self.margin is None else fused_scores(found.score[rows], self.margin, knn)
+        return self._by(name, found.score[rows], knn)
+
+    def _by(self, name: MemoryScorerName, margin: FloatArray, knn: FloatArray) -> FloatArray:
+        return knn if name == "knn" or self.margin is None else fused_scores(margin, self.margin, knn)
 
 
 def memory_thresholds(
-    name: MemoryScorerName, classes: Iterable[ClassScores], found: Evaluated, target: Target, precision: Precision
-) -> dict[str, Threshold]:
-    """Thresholds of one scorer, for each class that has fresh clips.
-
-    Raises:
-        UsageError: the target cannot be met.
-    """
-    scores = {each.class_name: each.fresh(name, found) for each in classes if name in each.scorers}
-    scores = {class_name: found for class_name, found in scores.items() if len(found)}
-    if not scores:
-        return {}
-    ceilings = {each.class_name: each.ceiling for each in classes}
-    return fit_thresholds(scores, target, trained_scores={}, ceilings=ceilings, precision=precision)
+    name: MemoryScorerName,
+    classes: Iterable[ClassScores],
+    found: Evaluated,
+    target: Target,
+    *,
+    margin_ceilings: Mapping[str, float],
+    precision: Precision,
+) -> Fitted:
+    """Thresholds of one scorer, for each class that it can score and that has fresh clips."""
+    scored = [each for each in classes if name in each.scorers]
+    scores = {each.class_name: each.fresh(name, found) for each in scored}
+    return fit_thresholds(
+        {class_name: fresh for class_name, fresh in scores.items() if len(fresh)},
+        target,
+        scorer=name,
+        trained_scores={},
+        ceilings={each.class_name: each.ceiling(name, margin_ceilings[each.class_name]) for each in scored},
+        precision=precision,
+    )
 
 
 def evaluated_vectors(found: Evaluated, layer: Layer) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ CLASSES = ("fan/A", "fan/B", "fan/A~fast")
 MODELS = {"fp32": b"float network", "int8": b"int8 network"}
 TARGET = Target(false_alarms_per_day=800.0, window_s=10.0)
 KNN = WantedScorers(default="knn")
+CEILINGS = dict.fromkeys(CLASSES, 40.0)
 
 
 def recordings(class_name, label, *names, domain="none"):
@@ -57,15 +59,23 @@ def heard(clips, *, noise=0.0, seed=0):
     return Evaluated(embedding=embedding, score=score.astype(np.float32), feature_map=3.0 * embedding)
 
 
-def remembered(clips, wanted=KNN, *, int8_noise=0.0, said=None, **changes):
+def remembered(clips, wanted=KNN, *, int8_noise=0.0, said=None, change=lambda found: found, **changes):
     evaluated = {
         "torch": heard(clips),
         "fp32 onnxruntime": heard(clips),
         "int8 onnxruntime": heard(clips, noise=int8_noise),
     }
-    settings = {"served": ("int8", "onnxruntime"), "models": MODELS, "classes": CLASSES, "spec": FeatureSpec()}
+    evaluated = {name: change(found) for name, found in evaluated.items()}
+    settings = {
+        "served": ("int8", "onnxruntime"),
+        "models": MODELS,
+        "classes": CLASSES,
+        "spec": FeatureSpec(),
+        "target": TARGET,
+        "margin_ceilings": CEILINGS,
+    }
     say = (said if said is not None else []).append
-    return remember(evaluated, clips, wanted=wanted, target=TARGET, say=say, **{**settings, **changes})
+    return remember(evaluated, clips, wanted=wanted, say=say, **{**settings, **changes})
 
 
 def test_memory_is_of_clips_trained_on_and_thresholds_of_fresh_ones(clips):
@@ -153,6 +163,82 @@ def test_windows_are_scored_by_every_memory(clips):
     scorer: ClassScorer = KnnScorer(found.memories["fan/B"], found.section.memories["fan/B"].fit)
     assert scores.shape == (2, 2)
     assert scores[:, 1].tolist() == scorer.score(outputs).tolist()
+
+
+def alike(found):
+    """What a network says that was trained for long: its own clips' margin scores lie close together."""
+    return replace(found, score=np.where(np.arange(len(found.score)) < 6, 0.002 * found.score, found.score))
+
+
+def test_fusion_whose_margin_part_is_large_is_not_refused(clips):
+    """Its threshold lies far above what k-NN alone could reach, and damaged clips far above that."""
+    found = remembered(clips, WantedScorers(by_class={"fan/A": "fusion"}), change=alike)
+    section = found.section.memories["fan/A"]
+    assert section.thresholds["fusion"].threshold > (2.0**0.5 - section.fit.source.mean) / section.fit.source.std
+    figures = {(each.class_name, each.precision, each.scorer): each for each in found.test}
+    assert figures["fan/A", "int8", "fusion"].anomaly_above_threshold == 2
+
+
+def test_fusion_that_no_fault_could_reach_is_refused(clips):
+    """Though by k-NN alone a fault would reach it: those taken for another class score low by margin."""
+    wanted, low = WantedScorers(by_class={"fan/A": "fusion"}), {**CEILINGS, "fan/A": -60.0}
+    few = Target(false_alarms_per_day=0.01, window_s=10.0)
+    with pytest.raises(
+        UsageError, match=r"the scorer fusion .*\nfan/A: .* is not below .*wholly for another class and"
+    ):
+        remembered(clips, wanted, target=few, margin_ceilings=low)
+    assert "knn" in remembered(clips, target=few, margin_ceilings=low).section.memories["fan/A"].thresholds
+
+
+@pytest.fixture
+def more_clips():
+    """A: 6 trained on, 6 fresh; B: 14 fresh alone. So none borrows the spread of the other's."""
+    calibration = recordings("fan/A", "normal", *range(6, 12)) + recordings("fan/B", "normal", *range(14))
+    trained = recordings("fan/A", "normal", *range(6))
+    return Clips(trained=trained, calibration=calibration, test_normal=(), test_anomaly=())
+
+
+def scattered(found):
+    """Every second clip of fan/B, which its memory is not made of, lies anywhere."""
+    feature_map, rows = found.feature_map.copy(), slice(13, None, 2)
+    feature_map[rows] = np.random.default_rng(5).standard_normal(feature_map[rows].shape)
+    feature_map[13] = feature_map[12]
+    return replace(found, feature_map=feature_map)
+
+
+@pytest.mark.parametrize(
+    "wanted", [WantedScorers(by_class={"fan/A": "knn"}), WantedScorers(by_class={"fan/A": "fusion"})]
+)
+def test_class_that_is_scored_otherwise_stops_no_other(more_clips, wanted):
+    """fan/B, by margin, goes without the threshold, and that is told; fan/A keeps its own of each scorer."""
+    said = []
+    found = remembered(more_clips, wanted, said=said, change=scattered)
+    memories = found.section.memories
+    assert {name: sorted(memory.thresholds) for name, memory in memories.items()} == {
+        "fan/A": ["fusion", "knn"],
+        "fan/B": [],
+    }
+    assert memories["fan/A"].thresholds == remembered(more_clips, wanted).section.memories["fan/A"].thresholds
+    assert [line.partition(" (")[0].rstrip("0123456789.") for line in said] == [
+        f"no threshold of the scorer {name}, which devices may not choose then: fan/B: " for name in ("knn", "fusion")
+    ]
+
+
+def test_class_that_is_scored_so_is_refused_alone(more_clips):
+    """The message names no class that nobody scores so."""
+    with pytest.raises(UsageError, match=r"the scorer knn .*\nfan/B: ") as caught:
+        remembered(more_clips, WantedScorers(by_class={"fan/B": "knn"}), change=scattered)
+    assert "fan/A" not in str(caught.value)
+
+
+def test_fusion_that_falls_back_on_knn_needs_that_threshold(more_clips):
+    """Where margin scores of the memory's clips show no spread."""
+
+    def level(found):
+        return replace(scattered(found), score=np.zeros_like(found.score))
+
+    with pytest.raises(UsageError, match=r"the scorer knn .*\nfan/B: "):
+        remembered(more_clips, WantedScorers(by_class={"fan/B": "fusion"}), change=level)
 
 
 def options(*arguments):

@@ -26,10 +26,19 @@ def _normal(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(-15.0, 2.0, n).astype(np.float32)
 
 
-def _fit(scores, per_day: float, ceilings=None, trained=None):
+def _fitted(scores, per_day: float, ceilings=None, trained=None, scorer="margin"):
     return fit_thresholds(
-        scores, _target(per_day), trained_scores=trained or {}, ceilings=ceilings or FAR, precision="int8"
+        scores,
+        _target(per_day),
+        scorer=scorer,
+        trained_scores=trained or {},
+        ceilings=ceilings or FAR,
+        precision="int8",
     )
+
+
+def _fit(scores, per_day: float, ceilings=None, trained=None):
+    return _fitted(scores, per_day, ceilings, trained).with_all_of(scores, print)
 
 
 @given(
@@ -185,6 +194,31 @@ def test_threshold_beyond_any_fault_is_refused_with_a_rate_that_is_not():
         _fit(scores, 1.0, ceilings)
     rate = float(str(caught.value).split("a target above ")[1].split()[0])
     assert all(found.threshold < 10.0 for found in _fit(scores, rate * 1.01, ceilings).values())
+
+
+@pytest.mark.parametrize(
+    ("scorer", "sound"),
+    [
+        ("margin", "a sound taken wholly for another class"),
+        ("knn", "a sound at right angles to all healthy ones"),
+        ("fusion", "a sound taken wholly for another class and at right angles to all healthy ones"),
+    ],
+)
+def test_refusal_says_which_sound_scores_highest(scorer, sound):
+    """It is another one for each scorer."""
+    refused = _fitted({"fan/A": _normal(10)}, 1.0, {"fan/A": -10.0}, scorer=scorer).refused
+    assert f"is not below -10.0, which {sound} scores: no fault would raise an alarm" in refused["fan/A"]
+
+
+def test_class_that_is_refused_a_threshold_leaves_the_others_theirs():
+    """Whether no fault could reach it or its clips are copies; who needs none of this scorer is told alone."""
+    scores = {"fan/A": _normal(10), "fan/B": _normal(10, 1), "fan/C": np.full(8, -20.0)}
+    fitted, said = _fitted(scores, 1.0, {**FAR, "fan/B": -10.0}), []
+    assert fitted.with_all_of({"fan/A"}, said.append) == {"fan/A": _fit({"fan/A": scores["fan/A"]}, 1.0)["fan/A"]}
+    assert [line.split("then: ")[1][:5] for line in said] == ["fan/B", "fan/C"]
+    with pytest.raises(UsageError, match=r"fan/C: .*copies") as caught:
+        fitted.with_all_of({"fan/A", "fan/C"}, said.append)
+    assert "fan/B" not in str(caught.value)
 
 
 @pytest.mark.parametrize("per_day", [0.0, -1.0, 4_320.0, math.nan])
