@@ -46,13 +46,33 @@ def test_too_few_clips_are_refused(tmp_path, write_metadata, capsys, lengths, to
 
 def test_mixed_rates_and_lengths_train_and_a_last_clip_is_no_batch_alone(tmp_path, write_metadata):
     """Five clips in batches of four: the second batch is filled up, as batch norm needs it."""
-    lengths = {"a": [0.3, 2.0, 11.0, 10.0, 1.0], "b": [3.0, 10.0, 0.5, 12.0]}
+    lengths = {"a": [1.3, 2.0, 11.0, 10.0, 1.0], "b": [3.0, 10.0, 1.5, 12.0]}
     data = write_clips(tmp_path / "data", write_metadata, lengths, rates=(16_000, 44_100, 22_050))
     run = tmp_path / "run"
     assert fit.main([str(data), "--out", str(run), *QUICK, "--windows-per-epoch", "5"]) == 0
     checkpoint = load_checkpoint(run)
     assert len(checkpoint.split.train) == 5
     assert np.isfinite(checkpoint.metrics["validation_loss"])
+
+
+def test_raw_clips_without_sound_are_refused(tones, tmp_path, write_metadata, capsys):
+    """A fraction of a second, or digital silence, whether to train on or to test on: figures would be made of them."""
+    rng = np.random.default_rng(0)
+    soundfile.write(tones / "a_0.wav", 0.1 * rng.standard_normal(100), 16_000)
+    soundfile.write(tones / "b_0.wav", np.zeros(160_000), 16_000)
+    soundfile.write(tones / "a_1.wav", np.full(160_000, 0.2), 16_000)
+    soundfile.write(tones / "a_bad.wav", 0.1 * rng.standard_normal(15_999), 16_000)
+    soundfile.write(tones / "b_1.wav", 0.1 * rng.standard_normal(16_000), 16_000)
+    lines = [[f"{m}_{n}.wav", "tone", m, "normal", "train", f"{m}_{n}"] for m in "ab" for n in range(4)]
+    write_metadata(tones, [*lines, ["a_bad.wav", "tone", "a", "anomaly", "test", "bad"]])
+    assert fit.main([str(tones), "--out", str(tmp_path / "run"), *QUICK]) == 65
+    told = " ".join(capsys.readouterr().err.split())
+    assert "a_0.wav: it holds 100 samples at 16 kHz; expected 16000 (1 s) or more" in told
+    assert "a_bad.wav: it holds 15999 samples" in told
+    assert "b_0.wav: it is silent" in told
+    assert "a_1.wav: it is silent" in told
+    assert "b_1.wav" not in told
+    assert "train.prepare leaves such clips out" in told
 
 
 def test_clip_below_the_rate_is_refused(tmp_path, write_metadata, capsys):

@@ -72,7 +72,7 @@ def test_unusable_clips_are_left_out_and_named(clips, tmp_path):
     soundfile.write(train / "normal_id_00_00000011.wav", np.full(N_SAMPLES, np.nan, np.float32), 16_000, "FLOAT")
     soundfile.write(train / "normal_id_00_00000012.flac", noise(12), 16_000)
     os.truncate(train / "normal_id_00_00000012.flac", 50_000)
-    soundfile.write(train / "normal_id_00_00000013.wav", noise(13, N_SAMPLES - 1), 16_000)
+    soundfile.write(train / "normal_id_00_00000013.wav", noise(13, 15_999), 16_000)
     soundfile.write(train / "normal_id_00_00000014.wav", np.full(N_SAMPLES, 0.2), 16_000)
     soundfile.write(train / "normal_id_00_00000015.wav", np.stack([noise(1), noise(2)], axis=1), 16_000)
     soundfile.write(train / "normal_id_00_00000016.wav", noise(16, 80_000), 8_000)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -12,16 +11,12 @@ import numpy as np
 
 from edge_asd.capture.clips import MAX_CLIP_S, stream_clip
 from edge_asd.errors import ClipError
-from edge_asd.types import FeatureSpec
 from train.data.folder import stat_of
 from train.data.prepared import SAMPLES_DTYPE, Stat
+from train.data.usable import Heard
 from train.data.waves import FULL_SCALE
 
 Fault: TypeAlias = Literal["broken", "short", "silent", ""]
-
-_MIN_SAMPLES = FeatureSpec().window_samples
-_MIN_SPREAD = 1.0
-"""Standard deviation in steps of int16 (-90 dB of full scale) below which there is no sound but rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +44,15 @@ def decode_clip(folder: Path, file: str, *, channel: int | None) -> Decoded:
     path = folder / file
     samples = bytearray()
     digest = hashlib.sha256()
-    total, total_squared, clipped = 0.0, 0.0, 0
+    heard = Heard()
+    clipped = 0
     stat = stat_of(path)
     try:
         for block in stream_clip(path, channel=channel, max_s=MAX_CLIP_S):
+            heard.add(block)
             steps = np.rint(block * np.float32(FULL_SCALE))
             clipped += int(np.count_nonzero((steps < -FULL_SCALE) | (steps > FULL_SCALE)))
             steps = np.clip(steps, -FULL_SCALE, FULL_SCALE - 1.0)
-            total += float(np.sum(steps, dtype=np.float64))
-            total_squared += float(np.sum(np.square(steps, dtype=np.float64)))
             content = steps.astype(SAMPLES_DTYPE).tobytes()
             digest.update(content)
             samples += content
@@ -65,12 +60,9 @@ def decode_clip(folder: Path, file: str, *, channel: int | None) -> Decoded:
             return _faulty(file, stat, "broken", f"{path}: it changed while it was read; wait until it is whole")
     except (ClipError, OSError) as error:
         return _faulty(file, stat, "broken", str(error))
-    n_samples = len(samples) // SAMPLES_DTYPE.itemsize
-    if n_samples < _MIN_SAMPLES:
-        return _faulty(file, stat, "short", f"{n_samples} samples at 16 kHz; expected at least {_MIN_SAMPLES}")
-    spread = math.sqrt(max(0.0, total_squared / n_samples - (total / n_samples) ** 2))
-    if spread < _MIN_SPREAD:
-        return _faulty(file, stat, "silent", f"standard deviation {spread:.2g} of 32768; expected 1 or more")
+    fault, detail = heard.fault()
+    if fault:
+        return _faulty(file, stat, fault, detail)
     return Decoded(file=file, stat=stat, digest=digest.hexdigest(), samples=samples, clipped=clipped)
 
 

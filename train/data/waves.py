@@ -14,6 +14,7 @@ from edge_asd.capture.clips import MAX_CLIP_S, read_clip, stream_clip
 from edge_asd.errors import ClipError, UsageError
 from edge_asd.types import FloatArray
 from train.data.prepared import is_prepared, map_samples, places_of, read_index
+from train.data.usable import check_usable
 
 _Samples: TypeAlias = NDArray[np.float32] | NDArray[np.int16]
 
@@ -108,7 +109,8 @@ def open_waves(folder: Path, files: Sequence[str], *, later: Sequence[str] = ())
     what is wrong with them is told now.
 
     Raises:
-        ClipError: a clip that cannot be used; all of them in one message.
+        ClipError: a clip that cannot be used, as one that is broken, shorter than a second or silent; all of them in
+            one message.
         UsageError: a clip is not in the prepared folder, or there are too many to read into memory.
     """
     if is_prepared(folder):
@@ -120,6 +122,7 @@ def open_waves(folder: Path, files: Sequence[str], *, later: Sequence[str] = ())
     for file in files:
         try:
             waves.append(read_clip(folder / file))
+            check_usable(folder / file, waves[-1:])
         except ClipError as error:
             faults.append(str(error))
             continue
@@ -131,8 +134,7 @@ def open_waves(folder: Path, files: Sequence[str], *, later: Sequence[str] = ())
             )
     for file in later:
         try:
-            for _ in stream_clip(folder / file, max_s=MAX_CLIP_S):
-                pass
+            check_usable(folder / file, stream_clip(folder / file, max_s=MAX_CLIP_S))
         except ClipError as error:
             faults.append(str(error))
     if faults:
