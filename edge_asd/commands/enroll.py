@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,13 @@ import numpy as np
 from edge_asd.bundle.extension import MAX_WINDOWS, Extension
 from edge_asd.commands.daemon_user import check_daemon_user
 from edge_asd.commands.enroll_clips import collect_from_clips
+from edge_asd.commands.enroll_exchange import go_live
+from edge_asd.commands.enroll_forget import forget
 from edge_asd.commands.enroll_live import cancel, collect_live
-from edge_asd.commands.enroll_refused import told_refused
-from edge_asd.commands.enroll_report import report, show
+from edge_asd.commands.enroll_report import report
 from edge_asd.commands.enroll_site import Site, machine_of, open_site
-from edge_asd.commands.enroll_times import parse_times, told_time
 from edge_asd.config import load_config
-from edge_asd.enroll.learn import GroupName, Learned, is_too_little, learn
-from edge_asd.enroll.proof import prove
+from edge_asd.enroll.learn import is_too_little
 from edge_asd.errors import BundleError, ClipError, UsageError
 
 
@@ -48,7 +46,8 @@ def add_parser(subparsers: Any) -> None:
         "--forget",
         nargs="+",
         metavar="TIME_OR_CLIP",
-        help="forget what was heard between two times, ISO 8601 with an offset or Z, or clips by their names",
+        help="forget what was heard between two times, ISO 8601 with an offset or Z (or several such pairs), or "
+        "clips by their names; of what is live and of what was collected",
     )
     action.add_argument("--report", action="store_true", help="tell how far the machine has drifted from what it was")
     action.add_argument("--cancel", action="store_true", help="end collecting, and drop what was collected")
@@ -92,9 +91,9 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 def _enroll(site: Site, arguments: argparse.Namespace) -> int:
     machine = site.machine
-    live = None if arguments.anew else site.folder.live()  # anew helps where it is damaged, too
     if arguments.forget:
-        return _forget(site, live, arguments.forget)
+        return forget(site, arguments.forget)
+    live = None if arguments.anew else site.folder.live()  # anew helps where it is damaged, too
     if live is not None and not arguments.add:
         raise UsageError(
             f"{machine.name} is enrolled already, {len(live.memory)} windows; expected --add to learn more beside "
@@ -105,7 +104,7 @@ def _enroll(site: Site, arguments: argparse.Namespace) -> int:
     collected = _collected(site, live, arguments)
     whole = _joined(live, collected) if live is not None else collected
     try:
-        _go_live(site, whole)
+        go_live(site, whole)
     except (ClipError, UsageError, BundleError) as error:
         raise type(error)(f"{error}; {_after_refusal(site, whole, arguments)}") from error
     site.folder.drop_collected()
@@ -142,73 +141,3 @@ def _joined(live: Extension, added: Extension) -> Extension:
     known_clips = frozenset(clip.sha256 for clip in live.facts.clips)
     clips = (*live.facts.clips, *(clip for clip in added.facts.clips if clip.sha256 not in known_clips))
     return replace(added, facts=added.facts.model_copy(update={"clips": clips})).with_memory(memory)
-
-
-def _forget(site: Site, live: Extension | None, words: list[str]) -> int:
-    if live is None:
-        raise UsageError(f"{site.machine.name} is not enrolled with this model; expected something to forget")
-    memory = live.memory
-    for begin_utc_s, end_utc_s in _times_to_forget(live, words):
-        memory = memory.without(from_utc_s=begin_utc_s, to_utc_s=end_utc_s)
-    n_forgotten = len(live.memory) - len(memory)
-    if not n_forgotten:
-        raise UsageError(
-            f"{site.machine.name}: nothing was learned between {words[0]} and {words[1]}; expected times of sound that "
-            "was; see edge-asd enroll --report"
-        )
-    _go_live(site, live.with_memory(memory))
-    print(f"{n_forgotten} windows are forgotten", file=sys.stderr)
-    return 0
-
-
-def _times_to_forget(live: Extension, words: list[str]) -> list[tuple[float, float]]:
-    named = [[clip for clip in live.facts.clips if clip.name == word] for word in words]
-    if not any(named):
-        if len(words) == 2:
-            return [parse_times(*words)]
-        raise UsageError(f"--forget {' '.join(words)}: no clip that was learned is called so; expected the names of "
-                         "clips without their folder, or two times; correct it")  # fmt: skip
-    for word, clips in zip(words, named, strict=True):
-        if len(clips) != 1:
-            times = ", ".join(f"{told_time(clip.begin_utc_s)} to {told_time(clip.end_utc_s)}" for clip in clips)
-            raise UsageError(
-                f"--forget {word}: {len(clips)} clips that were learned are called so{f' ({times})' if times else ''}; "
-                "expected one; give its two times instead"
-            )
-    return [(clip.begin_utc_s, clip.end_utc_s) for (clip,) in named]
-
-
-def _go_live(site: Site, extension: Extension) -> None:
-    """Calibrate, write, prove, and only then exchange what is live; a running daemon takes it up by itself."""
-    learned = _learned(site, extension)
-    facts = extension.facts.model_copy(update={"calibration": learned.calibration})
-    candidate = site.folder.live_path.with_suffix(".candidate")
-    try:
-        written = site.folder.put(candidate, replace(extension, facts=facts))
-        proof = prove(site.pipeline, site.bundle, written)
-        site.folder.put(site.folder.live_path, written)
-    finally:
-        site.folder.remove(candidate)
-    show(site, written, learned, proof)
-
-
-def _learned(site: Site, extension: Extension) -> Learned:
-    spec = site.pipeline.spec
-    try:
-        return learn(
-            extension.memory,
-            false_alarms_per_week=site.config.enroll.false_alarms_per_week,
-            window_s=spec.window_samples / spec.sample_rate_hz,
-            precision=extension.facts.precision,
-            groups=_groups(extension),
-        )
-    except ClipError as error:
-        refused = told_refused(extension.facts.refused_s, refuse_speech=site.config.enroll.refuse_speech)
-        raise ClipError(f"{site.machine.name}: {error}{f' (refused: {refused})' if refused else ''}") from error
-
-
-def _groups(extension: Extension) -> GroupName:
-    n_clips = len(extension.facts.clips)
-    if not n_clips:
-        return "minutes"
-    return "clips" if len(np.unique(extension.memory.group)) == n_clips else "minutes or clips"

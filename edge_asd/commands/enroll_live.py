@@ -73,6 +73,25 @@ def cancel(folder: EnrolmentFolder) -> int:
     return 0
 
 
+def pending(folder: EnrolmentFolder) -> tuple[Request, Extension] | None:
+    """What is asked of the daemon and what it has collected of it so far; None where nothing is."""
+    try:
+        request = folder.request()
+    except BundleError as error:
+        print(f"edge-asd: {error}", file=sys.stderr)
+        return None
+    collected = _collected(folder)
+    if request is None or collected is None or collected.facts.request != request.id:
+        return None
+    return request, collected
+
+
+def is_all_there(site: Site, request: Request, collected: Extension) -> bool:
+    """Whether as much was collected as was asked for, or as has room."""
+    n_windows = len(collected.memory)
+    return n_windows * site.window_s >= request.wanted_s or n_windows >= MAX_WINDOWS
+
+
 def _follow(site: Site, request: Request) -> Extension:
     folder, wanted_s = site.folder, request.wanted_s
     console = Console(stderr=True)
@@ -91,10 +110,12 @@ def _follow(site: Site, request: Request) -> Extension:
             if found_stamp is not None and found_stamp != collected_stamp:
                 collected_stamp = found_stamp
                 collected = _collected(folder)
-                if collected is not None and collected.facts.request == request.id:
-                    n_windows = len(collected.memory)
-                    if n_windows * site.window_s >= wanted_s or n_windows >= MAX_WINDOWS:
-                        return collected
+                if (
+                    collected is not None
+                    and collected.facts.request == request.id
+                    and is_all_there(site, request, collected)
+                ):
+                    return collected
             found_stamp = folder.collecting_stamp()
             told = folder.collecting()
             if found_stamp != told_stamp and told is not None and told.request == request.id:

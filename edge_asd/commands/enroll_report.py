@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from edge_asd.bundle.extension import Extension
 from edge_asd.capture.clips import find_clips
 from edge_asd.commands.enroll_site import Site
-from edge_asd.commands.enroll_times import told_time
+from edge_asd.commands.enroll_times import own_times, told_time
 from edge_asd.enroll.clips import clip_sha256
 from edge_asd.enroll.drift import drift
 from edge_asd.enroll.learn import Learned
@@ -41,7 +40,7 @@ def show(site: Site, extension: Extension, learned: Learned, proof: Proof) -> No
               f"{site.machine.alarm.on_delay_s:g} there may be several times as many false alarms; expected "
               f"{_SAFE_ON_DELAY_S:g} s or more")  # fmt: skip
     for row in learned.strange[:_MAX_STRANGE_TOLD]:
-        begin, end = _own_times(extension.memory.begin_utc_s[row], extension.memory.end_utc_s[row])
+        begin, end = own_times(extension.memory.begin_utc_s[row], extension.memory.end_utc_s[row])
         clip = extension.clip_of(int(row))
         print(f"like no other: {told_time(begin)} to {told_time(end)}, {f'of {clip.name}, ' if clip else ''}score "
               f"{learned.scores[row]:.1f}; if that was not the machine: --forget {told_time(begin)} {told_time(end)}"
@@ -124,9 +123,3 @@ def _scores_of_clips(site: Site, live: Extension, paths: Sequence[Path], channel
             "enroll --clips"
         )
     return scores
-
-
-def _own_times(begin_utc_s: float, end_utc_s: float) -> tuple[int, int]:
-    """Whole seconds within a window, so that to forget them forgets none that is beside it."""
-    begin, end = math.ceil(begin_utc_s), math.floor(end_utc_s)
-    return (begin, end) if begin < end else (math.floor(begin_utc_s), math.ceil(end_utc_s))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
+from edge_asd.bundle import Memory
 from edge_asd.errors import UsageError
 
 
@@ -32,3 +35,25 @@ def _utc_s(text: str) -> float:
 def told_time(utc_s: float) -> str:
     """Whole seconds of a time, as `parse_times` takes it."""
     return f"{datetime.fromtimestamp(utc_s, tz=timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def own_times(begin_utc_s: float, end_utc_s: float) -> tuple[int, int]:
+    """Whole seconds within a window, so that to forget them forgets none that is beside it."""
+    begin, end = math.ceil(begin_utc_s), math.floor(end_utc_s)
+    return (begin, end) if begin < end else (math.floor(begin_utc_s), math.ceil(end_utc_s))
+
+
+def joined_times(memory: Memory, rows: Sequence[int]) -> list[tuple[int, int]]:
+    """The own times of windows, of those that follow one another together; in the order of the rows."""
+    begin_utc_s, end_utc_s = memory.begin_utc_s, memory.end_utc_s
+    stretches: list[list[int]] = []
+    for row in sorted(rows, key=lambda row: float(begin_utc_s[row])):
+        before = stretches[-1][-1] if stretches else None
+        # No window is between two that are not a window's length apart.
+        if before is not None and begin_utc_s[row] - end_utc_s[before] < end_utc_s[row] - begin_utc_s[row]:
+            stretches[-1].append(row)
+        else:
+            stretches.append([row])
+    rank = {row: place for place, row in enumerate(rows)}
+    stretches.sort(key=lambda stretch: min(rank[row] for row in stretch))
+    return [own_times(begin_utc_s[stretch[0]], end_utc_s[stretch[-1]]) for stretch in stretches]

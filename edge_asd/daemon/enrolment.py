@@ -169,6 +169,10 @@ class Enrolment:
             self._collector = Collector(window_s=self._window_s)
             if request is not None:
                 LOG.info("%s: normal sound is collected, %.1f min", self._folder.machine, request.wanted_s / 60.0)
+        elif request is not None and self._collected is not None and request != self._request:
+            self._collected = self._collected.with_memory(request.left_of(self._collected.memory))
+            self._n_written = len(self._collected.memory)
+            self._tell_due_s = self._clock()
         self._request = request
         return self._follow_live()
 
@@ -222,7 +226,9 @@ class Enrolment:
 
     def _write(self, *, now: bool) -> None:
         """Keep what was collected on disk, where enough came new, or all that was asked for is there."""
-        if self._collected is None or not (self._collector.has_news or self._is_unwritten):
+        if self._collected is None or self._request is None:
+            return
+        if not (self._collector.has_news or self._is_unwritten):
             return
         is_much = self._n_windows - self._n_written > _NEW_SHARE * self._n_written
         is_due = (is_much or self._is_complete) and self._clock() >= self._write_due_s
@@ -238,7 +244,8 @@ class Enrolment:
             }
         )
         # In memory it goes on even where the disk refuses: the next write holds it too.
-        self._collected = Extension(facts=facts, memory=memory_with(before.memory, kept))
+        memory = self._request.left_of(memory_with(before.memory, kept))
+        self._collected = Extension(facts=facts, memory=memory)
         try:
             self._folder.put(self._folder.collected_path, self._collected)
         except EdgeAsdError as error:

@@ -21,7 +21,7 @@ from edge_asd.daemon.enrolment_notes import Collecting, Recent, Request
 from edge_asd.daemon.file_names import file_name
 from edge_asd.errors import BundleError, TemporaryError, UnavailableError
 
-_MAX_REQUEST_BYTES = 4_096
+_MAX_REQUEST_BYTES = 16_384
 _TRY_EVERY_S = 0.2
 _STRAY_S = 60.0
 
@@ -71,12 +71,16 @@ class EnrolmentFolder:
         return _stamp(self.collected_path)
 
     def collected(self) -> Extension | None:
-        """What was collected so far and is not calibrated.
+        """What was collected so far and is not calibrated, without what is to be forgotten of it.
 
         Raises:
             BundleError, UnavailableError, UsageError: as `live`.
         """
-        return self._read(self.collected_path)
+        found = self._read(self.collected_path)
+        request = None if found is None else self.request()
+        if found is None or request is None or found.facts.request != request.id:
+            return found
+        return found.with_memory(request.left_of(found.memory))
 
     def put(self, path: Path, extension: Extension) -> Extension:
         """Write one of the files, signed by this device; what was read back of it.
@@ -125,11 +129,23 @@ class EnrolmentFolder:
             before = self.request()
         except BundleError:
             before = None
-        request = Request(id=before.id if before else secrets.token_hex(8), wanted_s=wanted_s)
+        request = Request(
+            id=before.id if before else secrets.token_hex(8),
+            wanted_s=wanted_s,
+            forgotten=before.forgotten if before else (),
+        )
+        self.change(request)
+        return request
+
+    def change(self, request: Request) -> None:
+        """Ask for something else under the same id; the daemon goes on with what it has of it.
+
+        Raises:
+            UnavailableError: the disk or the folder's rights refuse it.
+        """
         with self._os_errors():
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_durably(self._request_path, request.model_dump_json().encode())
-        return request
 
     def ask_no_more(self) -> None:
         """End what was asked for; the daemon forgets what it holds of it.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -49,6 +48,17 @@ class Learned:
     strange: NDArray[np.intp]
 
 
+class UnreachableError(UsageError):
+    """The threshold would lie where no sound could reach it.
+
+    strange: (s,) rows of windows that are like no other and may be why, loudest strangers first.
+    """
+
+    def __init__(self, text: str, strange: NDArray[np.intp]) -> None:
+        super().__init__(text)
+        self.strange = strange
+
+
 def is_too_little(memory: Memory) -> bool:
     """Whether more has to be heard before anything can be learned."""
     return len(memory) < MIN_WINDOWS or len(np.unique(memory.group)) < MIN_GROUPS
@@ -78,7 +88,8 @@ def learn(
 
     Raises:
         ClipError: too little sound, or all of it alike.
-        UsageError: the target is none, or puts the threshold where no sound could reach it.
+        UsageError: the target is none.
+        UnreachableError: it puts the threshold where no sound could reach it.
 
     Source: V. Vovk, Cross-conformal predictors (2015), here with one fold a minute or clip.
     """
@@ -96,7 +107,7 @@ def learn(
     target = Target(false_alarms_per_day=false_alarms_per_week / WEEK_DAYS, window_s=window_s)
     threshold = _threshold(scores, memory.group, target, precision, groups)
     strange = _strange(scores)
-    _check_reachable(threshold, fit, memory.taken(strange))
+    _check_reachable(threshold, fit, strange)
     quantiles = tuple(float(each) for each in np.quantile(scores, np.linspace(0.0, 1.0, 101)))
     return Learned(
         calibration=Calibration(fit=fit, threshold=threshold, healthy_quantiles=quantiles),
@@ -205,20 +216,17 @@ def _neighbours_correlation(scores: NDArray[np.float64], group: NDArray[np.int64
     return correlation, correlation * math.sqrt(len(before)) < _MAX_CORRELATION_DEVIATIONS
 
 
-def _check_reachable(threshold: Threshold, fit: KnnFit, strange: Memory) -> None:
+def _check_reachable(threshold: Threshold, fit: KnnFit, strange: NDArray[np.intp]) -> None:
     if fit.source is None:
         return
     highest = (_UNRELATED_DISTANCE - fit.source.mean) / fit.source.std
     if threshold.threshold < highest:
         return
-    unlike = ""
-    if len(strange):
-        heard = datetime.fromtimestamp(float(strange.end_utc_s[0]), tz=timezone.utc)
-        unlike = f"; windows like no other: {len(strange)}, the strangest up to {heard:%Y-%m-%dT%H:%M:%SZ}"
-    raise UsageError(
+    raise UnreachableError(
         f"the threshold would be {threshold.threshold:.1f} ({threshold.note}), and sound that has nothing in common "
-        f"with the machine's scores {highest:.1f}: no fault would raise an alarm{unlike}; enroll more sound, leave out "
-        "what is not the machine's, or allow more false alarms (enroll.false_alarms_per_week)"
+        f"with the machine's scores {highest:.1f}: no fault would raise an alarm; enroll more sound, leave out what is "
+        "not the machine's, or allow more false alarms (enroll.false_alarms_per_week)",
+        strange,
     )
 
 

@@ -14,9 +14,13 @@ import yaml
 
 from edge_asd.bundle.extension import begun
 from edge_asd.cli import main
+from edge_asd.config import load_config
 from edge_asd.daemon.enrolment_folder import EnrolmentFolder
 from edge_asd.daemon.enrolment_notes import Collecting
+from edge_asd.daemon.models import encoder_of, verified_bundle
 from edge_asd.enroll.collector import Kept, memory_with
+
+START_UTC_S = 1_795_000_000.0
 
 
 @pytest.fixture
@@ -359,6 +363,96 @@ def test_refused_sound_of_the_microphone_is_kept_and_cancel_named(enroll, monkey
     monkeypatch.setattr("edge_asd.commands.enroll.collect_live", lambda site, **_: alike_windows(site))
     code, _, err = enroll("--minutes", "5")
     assert (code, "all alike" in err, "--cancel" in err) == (65, True, True)
+
+
+@pytest.fixture
+def make_collected(device):
+    """A function: 1,200 windows that the daemon collected, with works in the hall among them; the folder of them.
+
+    Windows 700 to 739 are like no other, and so are windows 900 to 919.
+    """
+
+    def make(*, wanted_s=300.0):
+        config = load_config(device)
+        folder = EnrolmentFolder(config.state_dir, "press", encoder_of(verified_bundle(config), "int8"))
+        vectors = np.eye(1, 128) + 0.05 / np.sqrt(128) * np.random.default_rng(0).standard_normal((1_200, 128))
+        vectors[700:740], vectors[900:920] = np.eye(128)[10:50], np.eye(128)[60:80]
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        request = folder.ask(wanted_s)
+        extension = begun("press", folder.encoder, model="hand", engine="x", vector_size=128, request=request.id)
+        kept = [
+            Kept(vector=vector, group=n // 6, begin_utc_s=START_UTC_S + n, end_utc_s=START_UTC_S + n + 1.0)
+            for n, vector in enumerate(vectors.astype(np.float32))
+        ]
+        folder.put(folder.collected_path, replace(extension, memory=memory_with(extension.memory, kept)))
+        return folder
+
+    return make
+
+
+DRILL = ["2026-11-18T11:18:20Z", "2026-11-18T11:19:00Z"]
+HAMMER = ["2026-11-18T11:21:40Z", "2026-11-18T11:22:00Z"]
+
+
+def test_collected_sound_that_is_refused_for_works_in_the_hall_goes_live_without_them(enroll, make_collected) -> None:
+    """The refusal has the command ready, and nothing needs to be heard again."""
+    folder = make_collected()
+    code, _, err = enroll("--minutes", "5")
+    assert (code, "no fault would raise an alarm" in err, "is kept" in err) == (2, True, True), err
+    words = re.search(r"like no other, .*: 60, --forget ((?:\S+Z ?)+)", err)[1].split()
+    assert sorted(words) == sorted(DRILL + HAMMER)
+    code, out, err = enroll("--forget", *words)
+    assert (code, n_windows(out)) == (0, 1_140), err
+    assert (folder.request(), folder.collected()) == (None, None)
+
+
+def test_one_stretch_after_the_other_may_be_forgotten(enroll, make_collected) -> None:
+    """What is left of the first is refused and kept, with the second named."""
+    make_collected()
+    code, _, err = enroll("--forget", *DRILL)
+    assert (code, "40 windows that were collected are forgotten" in err) == (2, True), err
+    assert f": 20, --forget {' '.join(HAMMER)}" in err
+    assert "what is left of what was collected is kept" in err
+    code, out, err = enroll("--forget", *HAMMER)
+    assert (code, n_windows(out)) == (0, 1_140), err
+
+
+def test_forgetting_while_the_daemon_collects_only_forgets(enroll, make_collected) -> None:
+    """What was asked for is not there yet."""
+    folder = make_collected(wanted_s=600.0)
+    code, out, err = enroll("--forget", *DRILL)
+    assert (code, out, "goes on collecting" in err) == (0, "", True), err
+    assert len(folder.collected().memory) == 1_160
+    assert folder.request().wanted_s == 600.0
+
+
+def test_forgetting_beside_what_is_live_leaves_that(enrolled, enroll, make_collected) -> None:
+    """Whether it was to be added or to replace that, the command that asked for it knows."""
+    before = {path: path.read_bytes() for path in enrolled.glob("live-*")}
+    folder = make_collected()
+    code, _, err = enroll("--forget", *DRILL, *HAMMER)
+    assert (code, "--add or --anew" in err) == (0, True), err
+    assert len(folder.collected().memory) == 1_140
+    assert {path: path.read_bytes() for path in enrolled.glob("live-*")} == before
+
+
+def test_forgetting_works_where_what_is_live_is_damaged(enrolled, enroll, make_collected) -> None:
+    """What is collected then can only come in its place."""
+    (live,) = enrolled.glob("live-*")
+    live.write_bytes(b"damaged")
+    assert enroll("--forget", *DRILL)[0] == 78
+    make_collected()
+    code, out, err = enroll("--forget", *DRILL, *HAMMER)
+    assert (code, n_windows(out)) == (0, 1_140), err
+
+
+def test_nothing_to_forget_is_told(enroll, make_collected) -> None:
+    """Of what is neither live nor collected, or at times at which nothing was heard."""
+    code, _, err = enroll("--forget", *DRILL)
+    assert (code, "nothing was collected" in err) == (2, True)
+    make_collected()
+    code, _, err = enroll("--forget", "2001-01-01T00:00:00Z", "2002-01-01T00:00:00Z")
+    assert (code, "nor collected" in err) == (2, True)
 
 
 def alike_windows(site):

@@ -13,6 +13,7 @@ from edge_asd.bundle import Encoder
 from edge_asd.bundle.extension import begun
 from edge_asd.daemon.enrolment import Enrolment
 from edge_asd.daemon.enrolment_folder import EnrolmentFolder
+from edge_asd.daemon.enrolment_notes import Request
 from edge_asd.enroll.learn import learn
 from edge_asd.errors import UnavailableError
 from edge_asd.sensor import SensorFault
@@ -229,6 +230,62 @@ def test_what_another_request_left_behind_is_not_gone_on_with(press) -> None:
     press.start()
     press.hear(2, every_s=10.0)
     assert len(press.folder.collected().memory) == 2
+
+
+def forget(press, first, last):
+    """Leave out of what is collected the windows of these minutes."""
+    times = (START_UTC_S + 60.0 * first - 1.0, START_UTC_S + 60.0 * last + 1.0)
+    press.folder.change(press.folder.request().forgetting([times], wanted_s=5.0))
+
+
+def minutes(found):
+    """Of the windows in a collection, as they were heard."""
+    return ((found.memory.end_utc_s - START_UTC_S) / 60.0).tolist()
+
+
+@pytest.mark.parametrize("n_heard", [12, 25])
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_what_is_forgotten_of_a_collection_is_left_out_and_collected_afresh(press, n_heard, is_killed) -> None:
+    """While it goes on and once all was there; a daemon that is killed between knows of it too."""
+    press.folder.ask(5.0)
+    press.hear(n_heard)
+    forget(press, 4, 6)
+    assert not {4.0, 5.0, 6.0} & set(minutes(press.folder.collected()))
+    if is_killed:
+        press.start()
+    press.hear(30)
+    found = minutes(press.folder.collected())
+    assert len(found) == len(set(found)) == 20
+    assert not {4.0, 5.0, 6.0} & set(found)
+    assert found[:5] == [1.0, 2.0, 3.0, 7.0, 8.0]
+
+
+def test_what_the_daemon_writes_ahead_of_its_next_look_brings_nothing_back(press) -> None:
+    """The window that is forgotten was not even on disk."""
+    press.folder.ask(3_600.0)
+    press.hear(45)
+    written = minutes(press.folder.collected())
+    assert 45.0 not in written
+    forget(press, 44, 45)
+    press.enrolment.close()
+    assert minutes(press.folder.collected()) == [float(n) for n in range(1, 44)]
+
+
+def test_asking_again_forgets_no_less(press) -> None:
+    """The command that goes on asks under the same id."""
+    press.folder.ask(5.0)
+    press.hear(10)
+    forget(press, 1, 3)
+    press.folder.ask(10.0)
+    assert min(minutes(press.folder.collected())) == 4.0
+
+
+def test_times_to_forget_are_joined_and_bounded() -> None:
+    """What overlaps is one; a request stays a small file."""
+    request = Request(id="a", wanted_s=5.0).forgetting([(5.0, 9.0), (1.0, 2.0)], wanted_s=4.0)
+    assert request.forgetting([(2.0, 3.0), (6.0, 7.0)], wanted_s=4.0).forgotten == ((1.0, 3.0), (5.0, 9.0))
+    with pytest.raises(ValueError, match="forgotten"):
+        request.forgetting([(10.0 * n, 10.0 * n + 1.0) for n in range(2, 120)], wanted_s=4.0)
 
 
 def test_asking_for_more_goes_on(press) -> None:
