@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from edge_asd.errors import EdgeAsdError, UsageError
+from edge_asd.types import FeatureSpec
 from train.data import Listing, Recording, list_folder
 from train.data.decode import decode_clip
-from train.data.folder import stat_of
+from train.data.folder import emptied_classes, stat_of
 from train.data.prepared import (
     HEAD_NAME,
     REPORT_NAME,
@@ -31,7 +32,9 @@ from train.data.prepared import (
 )
 from train.data.store import Store, Stored, explained, open_store
 
-Finding: TypeAlias = Literal["broken", "short", "silent", "duplicate", "contradiction", "unknown name", "clipped"]
+Finding: TypeAlias = Literal[
+    "broken", "short", "silent", "duplicate", "contradiction", "unknown name", "clipped", "repeated"
+]
 
 _MAX_THREADS = 8
 """Each may hold a clip of half an hour (60 MB); decoding and hashing leave Python's lock to the others."""
@@ -97,7 +100,9 @@ def prepare(
         progress(0, len(listing.recordings))
         for recording in listing.recordings:
             earlier = store.find(recording.file, stat_of(source / recording.file))
-            if earlier is None:
+            if (
+                earlier is None or earlier.fault == "short"
+            ):  # earlier versions left out all that a window is longer than
                 to_do.append(recording.file)
             else:
                 stored[recording.file] = earlier
@@ -151,6 +156,7 @@ def _sort_out(listing: Listing, stored: dict[str, Stored]) -> tuple[dict[str, Pr
             detail = f"{entry.clipped} samples beyond full scale were limited to it"
             found.append(Found(file=entry.file, finding="clipped", left_out=False, detail=detail))
     clips: dict[str, PreparedClip] = {}
+    window = FeatureSpec()
     for same in by_digest.values():
         kept, repeats = _choose(same)
         found.extend(repeats)
@@ -159,6 +165,12 @@ def _sort_out(listing: Listing, stored: dict[str, Stored]) -> tuple[dict[str, Pr
             clips[kept.file] = PreparedClip(
                 recording=kept, start=entry.start, n_samples=entry.n_samples, digest=entry.digest
             )
+            if entry.n_samples < window.window_samples:
+                lengths_s = [
+                    n_samples / window.sample_rate_hz for n_samples in (entry.n_samples, window.window_samples)
+                ]
+                detail = "{:.2f} s; repeated to the {:g} s of a window".format(*lengths_s)
+                found.append(Found(file=kept.file, finding="repeated", left_out=False, detail=detail))
     return clips, tuple(sorted(found, key=lambda one: (one.finding, one.file)))
 
 
@@ -241,6 +253,8 @@ def _say(prepared: Prepared, out: Path, console: Console) -> None:
             f"{count} {finding}, {'left out' if left_out else 'kept'}: {first.file}{', ...' if count > 1 else ''}"
             + (f" ({first.detail})" if first.detail else "")
         )
+    if emptied := emptied_classes(index):
+        lines.append(f"no clip left of {', '.join(emptied)}")
     if counts:
         lines.append(f"all of them: {out / REPORT_NAME}")
     for line in lines:

@@ -18,6 +18,8 @@ from edge_asd.capture.clips import read_clip
 from edge_asd.errors import EdgeAsdError, TemporaryError, UsageError
 from train import fit, prepare
 from train.data import left_out, list_folder, load_recordings, open_waves
+from train.data.decode import Decoded
+from train.data.folder import stat_of
 from train.data.store import open_store
 
 N_SAMPLES = 160_000
@@ -100,12 +102,39 @@ def test_unusable_clips_are_left_out_and_named(clips, tmp_path):
         open_waves(out, [f"{name}13.wav"])
 
 
-def test_class_that_lost_every_clip_is_named(clips, tmp_path):
+def test_clips_shorter_than_a_window_are_kept(clips, tmp_path):
+    """As those of 6 s of DCASE's later years; a window of one holds it again and again, and the report says so."""
+    file = "fan/train/normal_id_02_00000000.wav"
+    soundfile.write(clips / file, noise(20, 96_000), 16_000)
+    out = tmp_path / "prepared"
+    assert run(clips, out) == 0
+    assert findings(out) == {file: ("repeated", "no")}
+    assert "6.00 s; repeated to the 10 s of a window" in (out / "report.csv").read_text()
+    assert_same_sound(clips, out)
+    (window,) = open_waves(out, [file]).cut(np.array([0]), np.array([0]), N_SAMPLES)
+    assert np.array_equal(window, np.resize(read_clip(clips / file), N_SAMPLES))
+
+
+def test_what_an_earlier_version_found_short_is_read_again(clips, tmp_path):
+    """It left out all that a window is longer than, and its journal says no more than that."""
+    file = "fan/train/normal_id_02_00000000.wav"
+    soundfile.write(clips / file, noise(20, 96_000), 16_000)
+    out = tmp_path / "prepared"
+    with open_store(out, channel=None) as store:
+        stat = stat_of(clips / file)
+        store.add(Decoded(file=file, stat=stat, samples=bytearray(), fault="short", detail="96000 samples at 16 kHz"))
+    prepare.prepare(clips, out)
+    assert_same_sound(clips, out)
+    assert file in {recording.file for recording in list_folder(out).recordings}
+
+
+def test_class_that_lost_every_clip_is_named(clips, tmp_path, capsys):
     """Whoever trains on the folder afterwards reads of it; a class that lost some is none of them."""
     train = clips / "fan" / "train"
     for name in ("normal_id_00_00000000.wav", "normal_id_02_00000000.wav", "normal_id_02_00000001.wav"):
         (train / name).write_text("no sound")
     assert run(clips, tmp_path / "prepared") == 0
+    assert "no clip left of fan/id_02\n" in capsys.readouterr().err
     assert left_out(list_folder(tmp_path / "prepared"), ["fan/id_00", "fan/id_01"]) == (
         "no clip left by train.prepare (its report.csv says why): fan/id_02",
     )
