@@ -12,6 +12,7 @@ from export.fall_back import FittedModel
 from export.int8_report import int8_text
 from export.markdown import table
 from export.windows import Clips
+from train.data.generated import GENERATED, GENERATED_NOTE, SOUND
 from train.network import NetworkSpec
 
 _NO_STATEMENT = (
@@ -110,7 +111,9 @@ def _training(facts: CardFacts) -> str:
     source = (
         "of the clips at hand" if clips.trained else "of the clips at hand; what it was trained on is not among them"
     )
+    generated = f"**{GENERATED_NOTE[0].upper()}{GENERATED_NOTE[1:]}.**\n\n"
     return (
+        f"{generated if facts.training.get(SOUND) == GENERATED else ''}"
         f"Damaged clips were never trained on. Recordings {source}, each on one side of the split:\n\n{used}\n\n"
         f"Settings: {settings or 'not known; the weights were imported'}."
     )

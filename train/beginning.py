@@ -21,6 +21,7 @@ from edge_asd.types import FeatureSpec
 from train.acceleration import settle
 from train.checkpoint import load_checkpoint
 from train.data import Recording, Split, left_out, list_folder, open_waves, split_recordings
+from train.data.generated import GENERATED_NOTE, is_generated
 from train.models import spec_for
 from train.module import TrainingModule
 from train.processes import Processes
@@ -31,7 +32,10 @@ from train.windows import Batch, EpochDraws, TrainingWindows, network_classes, v
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beginning:
-    """What a run begins with. draws: the numbers of the windows that `training` draws."""
+    """What a run begins with.
+
+    draws: the numbers of the windows that `training` draws. generated: whether the sound was, not recorded.
+    """
 
     recordings: tuple[Recording, ...]
     classes: tuple[str, ...]
@@ -41,6 +45,7 @@ class Beginning:
     validation: DataLoader[Any]
     module: TrainingModule
     processes: Processes
+    generated: bool
 
     @property
     def windows(self) -> Dataset[Batch]:
@@ -81,7 +86,8 @@ def begin(folder: Path, settings: TrainingSettings, console: Console) -> Beginni
         held_out=_first_of_each_class(split.held_out, class_of_file, settings.limit),
         anomaly=_first_of_each_class(split.anomaly, class_of_file, settings.limit),
     )
-    for line in left_out(listing, classes):
+    generated = is_generated(folder)
+    for line in (*([GENERATED_NOTE] if generated else []), *left_out(listing, classes)):
         console.print(f"note: {line}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     lightning.seed_everything(settings.seed, verbose=False)
     draws, training, validation = _loaders(folder, recordings, classes, split, settings, processes=processes)
@@ -102,6 +108,7 @@ def begin(folder: Path, settings: TrainingSettings, console: Console) -> Beginni
         validation=validation,
         module=module,
         processes=processes,
+        generated=generated,
     )
 
 

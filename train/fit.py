@@ -17,6 +17,7 @@ from edge_asd.errors import EdgeAsdError
 from train.batch_norm import measure_batch_norm
 from train.beginning import Beginning, begin
 from train.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, save_checkpoint
+from train.data.generated import GENERATED, SOUND
 from train.evaluation.streams import metrics_of, print_scores, score_streams, write_scores
 from train.keep_state import SAVE_EVERY_S, STATE_NAME
 from train.network import Network
@@ -87,6 +88,8 @@ def _fit_held(
         train_network(run, beginning, identity, state, console, save_every_s=save_every_s)
         # A run that goes on may have begun with other clips to test on; those that are there now are scored.
         checkpoint = dataclasses.replace(load_checkpoint(run), split=beginning.split)
+        sound = {SOUND: GENERATED} if beginning.generated else {}
+        checkpoint = dataclasses.replace(checkpoint, training={**checkpoint.training, **sound})
         if not is_first:
             return checkpoint
         if isinstance(checkpoint.network, Network) and settings.batch_norm == "measured":
@@ -97,7 +100,7 @@ def _fit_held(
         write_scores(run / "scores.csv", streams)
         checkpoint = dataclasses.replace(checkpoint, metrics={**checkpoint.metrics, **metrics_of(streams)})
         save_checkpoint(run / CHECKPOINT_NAME, checkpoint)
-        write_json(run / METRICS_NAME, checkpoint.metrics)
+        write_json(run / METRICS_NAME, {**sound, **checkpoint.metrics})
         (run / STATE_NAME).unlink(missing_ok=True)
     print_scores(streams, console)
     return checkpoint

@@ -21,6 +21,7 @@ from edge_asd.types import FeatureSpec
 from train.data import Listing, Recording, list_folder
 from train.data.decode import decode_clip
 from train.data.folder import emptied_classes, stat_of
+from train.data.generated import CARD_HEADING, CARD_NAME, is_generated
 from train.data.prepared import (
     HEAD_NAME,
     REPORT_NAME,
@@ -100,9 +101,8 @@ def prepare(
         progress(0, len(listing.recordings))
         for recording in listing.recordings:
             earlier = store.find(recording.file, stat_of(source / recording.file))
-            if (
-                earlier is None or earlier.fault == "short"
-            ):  # earlier versions left out all that a window is longer than
+            # What earlier versions called short was all that is shorter than a window.
+            if earlier is None or earlier.fault == "short":
                 to_do.append(recording.file)
             else:
                 stored[recording.file] = earlier
@@ -125,6 +125,9 @@ def prepare(
             total_samples=store.total_samples,
         )
         _write_report(out, found)
+        if is_generated(source):  # what is prepared says so too, as on a machine without its source
+            with replacing(out / CARD_NAME) as file:
+                file.write(f"{CARD_HEADING}\n\nPrepared from {source}.\n")
         write_index(out, index)
     return Prepared(index=index, n_decoded=len(to_do), n_damaged=store.n_damaged, found=found)
 
@@ -166,10 +169,8 @@ def _sort_out(listing: Listing, stored: dict[str, Stored]) -> tuple[dict[str, Pr
                 recording=kept, start=entry.start, n_samples=entry.n_samples, digest=entry.digest
             )
             if entry.n_samples < window.window_samples:
-                lengths_s = [
-                    n_samples / window.sample_rate_hz for n_samples in (entry.n_samples, window.window_samples)
-                ]
-                detail = "{:.2f} s; repeated to the {:g} s of a window".format(*lengths_s)
+                length_s, window_s = (n / window.sample_rate_hz for n in (entry.n_samples, window.window_samples))
+                detail = f"{length_s:.2f} s; repeated to the {window_s:g} s of a window"
                 found.append(Found(file=kept.file, finding="repeated", left_out=False, detail=detail))
     return clips, tuple(sorted(found, key=lambda one: (one.finding, one.file)))
 

@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.noise_robustness.noise import NoiseClip, generate_noise, list_kinds
 from edge_asd.errors import UsageError
 from train.data import Recording, load_recordings
+from train.data.generated import is_generated
 from train.retain.noise import list_noise
 
 MACHINES, NOISE = "uav_propeller", "esc50"
@@ -19,8 +20,6 @@ FURTHER_FOLDERS = ("bldc_motor", "dcase2020")
 """Folders of DATA whose healthy clips not stated for the test may be further classes."""
 FURTHER_TAGS = ("airplane", "chainsaw", "engine", "hand_saw", "helicopter", "train")
 """Machine-like tags of the noise folder that are further classes, and noise nowhere."""
-GENERATED_CARD = "DATA_CARD.md"
-"""Beside what python -m train.synth wrote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +95,7 @@ def open_sound(data: Path, work: Path, *, noise: Path | None = None) -> Sound:
         raise UsageError(f"{noise or data}: no clip of noise is clearly stationary or clearly not; record more kinds")
     return Sound(
         name=folder.resolve().name,
-        generated=(folder / GENERATED_CARD).is_file(),
+        generated=is_generated(folder),
         folder=folder,
         recordings=load_recordings(folder),
         further=further,

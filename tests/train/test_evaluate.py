@@ -24,7 +24,7 @@ from train.checkpoint import Checkpoint, Split, load_checkpoint, save_checkpoint
 from train.data import list_folder, open_waves
 from train.evaluation.clip_scorer import ClipScorer
 from train.evaluation.metrics import ScoredClip, evaluate_clips
-from train.evaluation.published import DEVELOPMENT_IDS, PUBLISHED, TYPES, comparable
+from train.evaluation.published import DEVELOPMENT_IDS, PUBLISHED, TEST_CLIPS, TYPES, why_not_comparable
 from train.evaluation.report import Evaluated
 from train.evaluation.scoring import RunScores, choose_test_set, score_run
 from train.evaluation.submission import write_submission
@@ -391,12 +391,35 @@ def test_broken_clip_ends_it_with_its_name(run, tmp_path, capsys):
 def test_published_rows_stand_beside_the_whole_development_test_alone():
     """Its 23 machine IDs; each row's averages are those of its types within what the paper's rounding allows."""
     assert len(DEVELOPMENT_IDS) == 23
-    assert comparable(sorted(DEVELOPMENT_IDS))
-    assert not comparable(["fan/id_00"])
+    whole = dict.fromkeys(DEVELOPMENT_IDS, (400, 400)) | TEST_CLIPS
+    assert not why_not_comparable(whole, generated=False)
+    assert "of all 23 machine IDs of that test, these of 1 IDs" in why_not_comparable(
+        {"fan/id_00": TEST_CLIPS["fan/id_00"]}, generated=False
+    )
+    assert why_not_comparable(whole | {"pump/id_06": (1, 1)}, generated=False) == (
+        "the published test has 100 healthy and 102 damaged clips of pump/id_06, this one 1 and 1"
+    )
+    assert "generated" in why_not_comparable(whole, generated=True)
     for row in PUBLISHED:
         assert len(row.by_type) in (0, len(TYPES))
         if row.by_type and row.method.startswith("TFSTgram"):
             assert row.auc == pytest.approx(np.mean([auc for auc, _ in row.by_type]), abs=0.01)
+
+
+def test_counts_of_the_published_test_fit_the_baseline_of_its_organisers():
+    """The AUC of an ID is a whole number of ordered pairs; theirs are printed to six digits."""
+    printed = {
+        "ToyCar": (0.828474, 0.866307, 0.639396, 0.869477),
+        "fan": (0.539607, 0.721866, 0.622098, 0.72277),
+        "pump": (0.670769, 0.609369, 0.8886, 0.734902),
+        "slider": (0.963315, 0.78809, 0.946011, 0.702247),
+        "valve": (0.687311, 0.674083, 0.744, 0.552833),
+    }
+    for machine_type, aucs in printed.items():
+        counts = [counts for name, counts in sorted(TEST_CLIPS.items()) if name.startswith(machine_type)]
+        for auc, (n_normal, n_anomaly) in zip(aucs, counts, strict=True):
+            pairs = auc * n_normal * n_anomaly
+            assert abs(pairs - round(pairs)) <= 0.5e-6 * n_normal * n_anomaly + 1e-6
 
 
 def test_real_clips_are_evaluated_by_their_names(tmp_path, shared_data):

@@ -12,9 +12,10 @@ import numpy as np
 
 from edge_asd.types import FeatureSpec
 from train.data import open_waves
+from train.data.generated import is_generated
 from train.evaluation.metrics import AVERAGE, TITLES, FigureName, Row, ScoredClip, Spread, over_runs
 from train.evaluation.pictures import WorstClip, type_picture, worst_picture
-from train.evaluation.published import PUBLISHED, TYPES, comparable
+from train.evaluation.published import PUBLISHED, TYPES, why_not_comparable
 from train.evaluation.scoring import RunScores
 
 _WORST_OF_EACH_KIND = 3
@@ -71,7 +72,7 @@ def write_report(path: Path, runs: Sequence[Evaluated], folder: Path, facts: Seq
         title=f"Evaluation of {', '.join(run.scores.name for run in runs)}",
         summary=_summary(runs),
         notes=list(dict.fromkeys(note for run in runs for note in run.scores.notes)),
-        tables=_tables(runs),
+        tables=_tables(runs, generated=is_generated(folder)),
         several=len(runs) > 1,
         pictured=first.name,
         pictures=[
@@ -114,15 +115,14 @@ def _percent_of(spread: Spread) -> str:
     return f"{100 * spread.mean:.2f}" + (f" ± {100 * spread.std:.2f}" if spread.std is not None else "")
 
 
-def _tables(runs: Sequence[Evaluated]) -> list[_Table]:
+def _tables(runs: Sequence[Evaluated], *, generated: bool) -> list[_Table]:
     tables = [
         _figure_table(runs, "By machine type", ("type", "average")),
         _figure_table(runs, "By machine ID", ("id",)),
     ]
     tables = [table for table in tables if table.rows]
-    ids = [row.name for row in runs[0].rows if row.kind == "id"]
-    if {name.rsplit("/", 1)[0] for name in ids} & set(TYPES):
-        tables.append(_published_table(runs, ids))
+    if {row.name.rsplit("/", 1)[0] for row in runs[0].rows if row.kind == "id"} & set(TYPES):
+        tables.append(_published_table(runs, generated=generated))
     return tables
 
 
@@ -160,7 +160,7 @@ def _figure_table(runs: Sequence[Evaluated], title: str, kinds: tuple[str, ...])
     )
 
 
-def _published_table(runs: Sequence[Evaluated], ids: Sequence[str]) -> _Table:
+def _published_table(runs: Sequence[Evaluated], *, generated: bool) -> _Table:
     spreads = over_runs([run.rows for run in runs])
     lines = []
     hows: tuple[tuple[str, FigureName, FigureName], ...] = (
@@ -189,11 +189,13 @@ def _published_table(runs: Sequence[Evaluated], ids: Sequence[str]) -> _Table:
         ]
         lines.append(_Line(cells))
     about = "DCASE 2020 Task 2, development test, in %; AUC by type on the right. Averages as their sources print them."
-    if not comparable(ids):
-        about += (
-            f" NOT COMPARABLE: the published figures are of all 23 machine IDs of that test, these of {len(ids)} IDs; "
-            "the rows stand here for orientation alone."
-        )
+    counts = [{row.name: (row.n_normal, row.n_anomaly) for row in run.rows if row.kind == "id"} for run in runs]
+    reasons = [why for each in counts if (why := why_not_comparable(each, generated=generated))]
+    about += (
+        f" NOT COMPARABLE: {reasons[0]}; the rows stand here for orientation alone."
+        if reasons
+        else " The numbers of clips are those of that test, but for ToyConveyor, where they are not known here."
+    )
     columns = ["method", "IDs", "AUC", "pAUC", "mAUC", *TYPES]
     return _Table(title="Beside published figures", columns=columns, rows=lines, about=about, mark="published")
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edge_asd.errors import EdgeAsdError, UsageError
 from train.checkpoint import Checkpoint
 from train.data import Listing, Recording, open_waves
+from train.data.generated import GENERATED, GENERATED_NOTE, SOUND, is_generated
 from train.evaluation.clip_scorer import ClipScorer, WhichWindows
 from train.evaluation.metrics import ScoredClip
 from train.settings import Device
@@ -89,8 +90,15 @@ def choose_test_set(checkpoint: Checkpoint, listing: Listing, folder: Path) -> E
         test=tuple(test),
         unlabelled=tuple(unlabelled),
         validation=tuple(by_file[file] for file in split.validation if file in by_file),
-        notes=tuple(_notes(checkpoint, listing, test, unlabelled, unknown)),
+        notes=(*_of_sound(checkpoint, folder), *_notes(checkpoint, listing, test, unlabelled, unknown)),
     )
+
+
+def _of_sound(checkpoint: Checkpoint, folder: Path) -> Iterator[str]:
+    if is_generated(folder):
+        yield GENERATED_NOTE
+    if checkpoint.training.get(SOUND) == GENERATED:
+        yield "the run was trained on generated sound"
 
 
 def _notes(
