@@ -19,6 +19,7 @@ from edge_asd.daemon.enrolment_folder import EnrolmentFolder
 from edge_asd.daemon.enrolment_notes import Collecting
 from edge_asd.daemon.models import encoder_of, verified_bundle
 from edge_asd.enroll.collector import Kept, memory_with
+from edge_asd.enroll.learn import UnreachableError
 
 START_UTC_S = 1_795_000_000.0
 
@@ -495,6 +496,18 @@ def test_strange_clip_is_named_forgotten_and_learned_again(enroll, clips_and_doo
     assert (code, n_windows(out)) == (0, 19), err
     code, _, err = enroll("--forget", "door.flac")
     assert (code, "no clip that was learned is called so" in err) == (2, True)
+
+
+def test_clips_that_make_a_threshold_unreachable_are_named(enroll, clips_and_door, monkeypatch) -> None:
+    """There is nothing to forget of clips that are refused: they are given without it."""
+
+    def unreachable(memory, **_):
+        raise UnreachableError("no fault would raise an alarm", np.array([len(memory) - 1]))
+
+    monkeypatch.setattr("edge_asd.commands.enroll_exchange.learn", unreachable)
+    code, _, err = enroll("--clips", clips_and_door)
+    assert (code, "no fault would raise an alarm" in err, "--forget" in err) == (2, True, False), err
+    assert "like no other, to be left out where they are not the machine's: 1, clips door.flac; what was heard" in err
 
 
 def test_clips_of_one_name_are_forgotten_by_their_times(enroll, make_clips) -> None:
