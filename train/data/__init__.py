@@ -3,7 +3,7 @@
 from train.data.folder import Listing, list_folder, load_recordings
 from train.data.recording import Domain, Label, Recording, StatedSplit
 from train.data.split import Split, left_out, split_recordings
-from train.data.waves import Waves, open_waves
+from train.data.waves import Waves, open_waves, raise_faults, read_clips
 
 __all__ = [
     "Domain",
@@ -17,5 +17,7 @@ __all__ = [
     "list_folder",
     "load_recordings",
     "open_waves",
+    "raise_faults",
+    "read_clips",
     "split_recordings",
 ]

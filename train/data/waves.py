@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias, overload
 
@@ -116,30 +116,59 @@ def open_waves(folder: Path, files: Sequence[str], *, later: Sequence[str] = ())
     if is_prepared(folder):
         index = read_index(folder)
         return Waves(map_samples(folder, index), *places_of(index, files, folder))
+    or_prepared = f", or a prepared folder, which takes none: python -m train.prepare {folder} --out PREPARED"
+    waves, faults = read_clips(folder, files, _read_usable, advice=or_prepared)
+    for file in later:
+        try:
+            check_usable(folder / file, stream_clip(folder / file, max_s=MAX_CLIP_S))
+        except ClipError as error:
+            faults.append(str(error))
+    raise_faults(faults, "python -m train.prepare leaves such clips out and says which")
+    return Waves.from_arrays(waves)
+
+
+def read_clips(
+    folder: Path, files: Sequence[str], read: Callable[[Path], FloatArray], *, advice: str = ""
+) -> tuple[list[FloatArray], list[str]]:
+    """Read clips into memory.
+
+    advice: what would do where they do not fit, other than fewer.
+
+    Returns:
+        samples (n,) float32 of each clip that can be read, and what is wrong with each that cannot.
+
+    Raises:
+        UsageError: there are too many to read into memory.
+    """
     waves: list[FloatArray] = []
     faults: list[str] = []
     room_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for file in files:
         try:
-            waves.append(read_clip(folder / file))
-            check_usable(folder / file, waves[-1:])
+            waves.append(read(folder / file))
         except ClipError as error:
             faults.append(str(error))
             continue
         room_bytes -= 2 * waves[-1].nbytes  # once as read, once end to end
         if room_bytes < 0:
             raise UsageError(
-                f"{folder}: {len(files)} clips do not fit into memory (full at {file}); expected fewer, or a prepared "
-                f"folder, which takes none: python -m train.prepare {folder} --out PREPARED"
+                f"{folder}: {len(files)} clips do not fit into memory (full at {file}); expected fewer{advice}"
             )
-    for file in later:
-        try:
-            check_usable(folder / file, stream_clip(folder / file, max_s=MAX_CLIP_S))
-        except ClipError as error:
-            faults.append(str(error))
+    return waves, faults
+
+
+def raise_faults(faults: Sequence[str], advice: str) -> None:
+    """Tell what is wrong with clips, up to ten of them.
+
+    Raises:
+        ClipError: there is anything.
+    """
     if faults:
         more = f"\n... and {len(faults) - 10} more" if len(faults) > 10 else ""
-        raise ClipError(
-            "\n".join(faults[:10]) + more + "\npython -m train.prepare leaves such clips out and says which"
-        )
-    return Waves.from_arrays(waves)
+        raise ClipError("\n".join(faults[:10]) + more + f"\n{advice}")
+
+
+def _read_usable(path: Path) -> FloatArray:
+    wave = read_clip(path)
+    check_usable(path, [wave])
+    return wave

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from train.retain.noise import (
     NoiseClip,
     divide_noise,
     list_noise,
+    open_noise,
     refuse_silent,
     sounding_pieces,
 )
@@ -72,7 +74,7 @@ def gather(
     noise_clips = list_noise(noise_folder)
     tags = tuple(sorted({clip.tag for clip in noise_clips}))
     noise_files = [clip.file for clip in noise_clips]
-    noise_waves = open_waves(noise_folder, noise_files)
+    noise_waves = open_noise(noise_folder, noise_files, channel=settings.noise_channel)
     refuse_silent(noise_folder, "noise", noise_files, noise_waves)
     sides = _divided(noise_clips, noise_waves, settings)
     if len(sides["train"]) < settings.batch_size:
@@ -82,7 +84,7 @@ def gather(
             "a smaller --batch-size"
         )
     marked = mark(noise_waves)
-    for heard in _heard(folder, split, test_noise):
+    for heard in _heard(folder, split, test_noise, noise_channel=settings.noise_channel):
         _refuse_shared(noise_folder, noise_files, marked, heard)
     label_of_file = {
         recording.file: classes.index(recording.class_name)
@@ -211,15 +213,15 @@ def _divided(clips: Sequence[NoiseClip], waves: Waves, settings: RetainSettings)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Heard:
-    """Clips that noise must not hold. why: what would be wrong with it."""
+    """Clips that noise must not hold. opened: some of the files in, their samples out. why: what would be wrong."""
 
     name: str
-    folder: Path
     files: tuple[str, ...]
+    opened: Callable[[Sequence[str]], Waves]
     why: str
 
 
-def _heard(folder: Path, split: Split, test_noise: Sequence[Path]) -> Iterator[_Heard]:
+def _heard(folder: Path, split: Split, test_noise: Sequence[Path], *, noise_channel: int | None) -> Iterator[_Heard]:
     """All that is tested with, whatever the start and --limit leave out, and the machines."""
     known = {*split.held_out, *split.anomaly}
     tested, trained = [], []
@@ -228,20 +230,22 @@ def _heard(folder: Path, split: Split, test_noise: Sequence[Path]) -> Iterator[_
             tested.append(recording.file)
         elif recording.label == "normal":
             trained.append(recording.file)
+    opened = functools.partial(open_waves, folder)
     why = "noise that the test does not know, as its figures would not be those of unheard noise"
-    yield _Heard(name=f"test clips of {folder}", folder=folder, files=tuple(tested), why=why)
+    yield _Heard(name=f"test clips of {folder}", files=tuple(tested), opened=opened, why=why)
     for noise in test_noise:
         files = tuple(clip.file for clip in list_noise(noise))
-        yield _Heard(name=f"test noise in {noise}", folder=noise, files=files, why=why)
+        opened_noise = functools.partial(open_noise, noise, channel=noise_channel)
+        yield _Heard(name=f"test noise in {noise}", files=files, opened=opened_noise, why=why)
     why = "noise without the machines, which would be tagged as noise"
-    yield _Heard(name=f"machine clips of {folder}", folder=folder, files=tuple(trained), why=why)
+    yield _Heard(name=f"machine clips of {folder}", files=tuple(trained), opened=opened, why=why)
 
 
 def _refuse_shared(folder: Path, files: Sequence[str], marked: Marked, heard: _Heard) -> None:
     shared: dict[str, str] = {}
     for first in range(0, len(heard.files), _CLIPS_AT_ONCE):
         others = heard.files[first : first + _CLIPS_AT_ONCE]
-        found = shared_with(marked, open_waves(heard.folder, others))
+        found = shared_with(marked, heard.opened(others))
         shared |= {files[clip]: others[other] for clip, other in found.items()}
     if shared:
         pairs = [f"{file} (as {other})" for file, other in sorted(shared.items())]

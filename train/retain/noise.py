@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_asd.capture.clips import find_clips
+from edge_asd.capture.clips import find_clips, read_clip
 from edge_asd.errors import UsageError
 from edge_asd.types import FloatArray
-from train.data import Waves
+from train.data import Waves, raise_faults, read_clips
 from train.data.table import TABLE_NAME
 
 SILENT_RMS = 1e-4
@@ -55,6 +56,20 @@ def list_noise(folder: Path) -> tuple[NoiseClip, ...]:
             f"{folder / TABLE_NAME}: {', '.join(repeated[:5])} listed more than once; expected one line a clip"
         )
     return clips
+
+
+def open_noise(folder: Path, files: Sequence[str], *, channel: int | None) -> Waves:
+    """Read clips of noise, of any length.
+
+    channel: counted from 0; needed where clips have several.
+
+    Raises:
+        ClipError: a clip cannot be read, or has several channels and none was chosen; all of them in one message.
+        UsageError: there are too many to read into memory.
+    """
+    waves, faults = read_clips(folder, files, functools.partial(read_clip, channel=channel))
+    raise_faults(faults, "remove such clips of noise; of those with several channels choose one with --noise-channel")
+    return Waves.from_arrays(waves)
 
 
 def _from_table(folder: Path) -> Iterator[NoiseClip]:

@@ -21,6 +21,7 @@ _GROUPS: dict[str, dict[str, str]] = {
     },
     "mixtures": {
         "gain_db": "make the machine louder by so much (negative: quieter) ahead of mixing",
+        "noise_channel": "of noise clips with several, test noise too, counted from 0",
         "time_masks": "of SpecAugment, on the mixture alone",
         "time_mask_frames": "each is up to so long",
         "frequency_masks": "of SpecAugment, on the mixture's log-mel alone",
@@ -42,7 +43,7 @@ _GROUPS: dict[str, dict[str, str]] = {
 }
 _INTEGERS = frozenset(
     {"time_masks", "time_mask_frames", "frequency_masks", "frequency_mask_mels", "steps", "warm_up_steps", "batch_size"}
-    | {"validate_every", "limit", "seed"}
+    | {"validate_every", "limit", "seed", "noise_channel"}
 )
 
 

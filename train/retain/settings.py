@@ -50,6 +50,8 @@ class RetainSettings:
     """Lowest and highest ratio of the machine's power to the noise's in a window; drawn evenly between."""
     gain_db: float = 0.0
     """The machine is made louder by so much (negative: quieter) ahead of mixing, as room for the noise."""
+    noise_channel: int | None = None
+    """Of noise clips, counted from 0; needed where they have several."""
     time_masks: int = 2
     time_mask_frames: int = 40
     """Each is up to so long."""
@@ -92,6 +94,7 @@ class RetainSettings:
         for name, lowest in (
             *(("steps", 1), ("warm_up_steps", 0), ("batch_size", 2), ("validate_every", 1), ("limit", 3)),
             *(("time_masks", 0), ("time_mask_frames", 1), ("frequency_masks", 0), ("frequency_mask_mels", 1)),
+            ("noise_channel", 0),
         ):
             value = getattr(self, name)
             if value is not None and value < lowest:

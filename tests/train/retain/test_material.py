@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from edge_asd.errors import UsageError
+from edge_asd.errors import ClipError, UsageError
 from edge_asd.types import FeatureSpec
 from train.checkpoint import load_checkpoint
 from train.data import Split
@@ -278,3 +278,18 @@ def test_settings_that_no_training_can_use_are_refused(settings):
     """Before anything is read."""
     with pytest.raises(UsageError, match=r"--(seed|learning-rate) is .*; expected"):
         RetainSettings(**settings)
+
+
+def test_noise_of_several_channels_is_heard_on_the_chosen_one(noise, gathered):
+    """Without a choice it is refused with the option that makes it; a mono clip has channel 0 too."""
+    wave, _ = soundfile.read(noise / "rain" / "0.wav")
+    soundfile.write(noise / "rain" / "0.wav", np.column_stack([wave, np.zeros_like(wave)]), 16_000)
+    with pytest.raises(ClipError, match=r"0.wav: it has 2 channels(.|\n)*--noise-channel"):
+        gathered()
+    assert "rain" in gathered(RetainSettings(batch_size=4, steps=2, warm_up_steps=0, noise_channel=0)).tags
+
+
+def test_noise_may_be_shorter_than_a_machine_s_clip(noise, gathered):
+    """A knock is noise too."""
+    soundfile.write(noise / "rain" / "0.wav", 0.02 * np.random.default_rng(2).standard_normal(4_000), 16_000)
+    assert "rain/0.wav" in {clip.file for clips in gathered().noise.values() for clip in clips}
