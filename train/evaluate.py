@@ -27,7 +27,7 @@ from train.data import list_folder
 from train.evaluation.clip_scorer import WhichWindows
 from train.evaluation.metrics import TITLES, FigureName, Spread, evaluate_clips, over_runs
 from train.evaluation.report import Evaluated, write_report
-from train.evaluation.scoring import EvaluationSet, RunScores, choose_test_set, score_run
+from train.evaluation.scoring import EvaluationSet, RunScores, choose_test_set, notes_of, score_run
 from train.evaluation.submission import submission_notes, write_submission
 from train.settings import Device
 
@@ -143,6 +143,7 @@ def write_out(out: Path, evaluated: Sequence[Evaluated], folder: Path, facts: Se
     check_out(out)
     content = {
         "facts": dict(facts),
+        "notes": notes_of(run.scores for run in evaluated),
         "runs": {run.scores.name: [dataclasses.asdict(row) for row in run.rows] for run in evaluated},
         "over_runs": {
             row: {name: dataclasses.asdict(spread) for name, spread in figures.items()}
@@ -230,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             check_out(options.out)  # scoring takes long
         evaluated = evaluate(options.runs, options.data, console, device=options.device, windows=options.windows)
         print_figures(evaluated, console)
-        for note in dict.fromkeys(note for run in evaluated for note in run.scores.notes):
+        for note in notes_of(run.scores for run in evaluated):
             console.print(f"note: {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)
         if options.out is not None:
             command = ["python", "-m", "train.evaluate", *(arguments if arguments is not None else sys.argv[1:])]

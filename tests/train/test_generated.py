@@ -62,6 +62,7 @@ def test_run_and_its_report_say_that_the_sound_was_generated(tones, tmp_path, ca
     assert load_checkpoint(run).training["sound"] == "generated"
     assert evaluate.main([str(run), str(tones), "--out", str(report)]) == 0
     assert GENERATED_NOTE in " ".join(capsys.readouterr().err.split())
+    assert GENERATED_NOTE in json.loads((report / "metrics.json").read_text())["notes"]
     page = (report / "report.html").read_text()
     assert GENERATED_NOTE in page
     assert "the run was trained on generated sound" in page

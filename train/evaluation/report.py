@@ -16,7 +16,7 @@ from train.data.generated import is_generated
 from train.evaluation.metrics import AVERAGE, TITLES, FigureName, Row, ScoredClip, Spread, over_runs
 from train.evaluation.pictures import WorstClip, type_picture, worst_picture
 from train.evaluation.published import PUBLISHED, TYPES, why_not_comparable
-from train.evaluation.scoring import RunScores
+from train.evaluation.scoring import RunScores, notes_of
 
 _WORST_OF_EACH_KIND = 3
 _LOW = 0.7
@@ -71,7 +71,7 @@ def write_report(path: Path, runs: Sequence[Evaluated], folder: Path, facts: Seq
     page = environment.get_template("report.html").render(
         title=f"Evaluation of {', '.join(run.scores.name for run in runs)}",
         summary=_summary(runs),
-        notes=list(dict.fromkeys(note for run in runs for note in run.scores.notes)),
+        notes=notes_of(run.scores for run in runs),
         tables=_tables(runs, generated=is_generated(folder)),
         several=len(runs) > 1,
         pictured=first.name,

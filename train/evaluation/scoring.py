@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,11 @@ class RunScores:
     unlabelled: tuple[tuple[Recording, float], ...]
     decisions: dict[str, float]
     notes: tuple[str, ...]
+
+
+def notes_of(runs: Iterable[RunScores]) -> list[str]:
+    """What the reader of the runs' figures must know, each thing once."""
+    return list(dict.fromkeys(note for run in runs for note in run.notes))
 
 
 def choose_test_set(checkpoint: Checkpoint, listing: Listing, folder: Path) -> EvaluationSet:
