@@ -101,8 +101,7 @@ def prepare(
         progress(0, len(listing.recordings))
         for recording in listing.recordings:
             earlier = store.find(recording.file, stat_of(source / recording.file))
-            # What earlier versions called short was all that is shorter than a window.
-            if earlier is None or earlier.fault == "short":
+            if earlier is None:
                 to_do.append(recording.file)
             else:
                 stored[recording.file] = earlier

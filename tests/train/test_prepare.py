@@ -123,9 +123,19 @@ def test_what_an_earlier_version_found_short_is_read_again(clips, tmp_path):
     with open_store(out, channel=None) as store:
         stat = stat_of(clips / file)
         store.add(Decoded(file=file, stat=stat, samples=bytearray(), fault="short", detail="96000 samples at 16 kHz"))
+    journal = out / "journal.jsonl"
+    _, *lines = journal.read_text().splitlines()
+    journal.write_text("\n".join(['{"schema": 2, "channel": null}', *lines, ""]))
     prepare.prepare(clips, out)
     assert_same_sound(clips, out)
     assert file in {recording.file for recording in list_folder(out).recordings}
+
+
+def test_clip_that_is_too_short_is_read_once(clips, tmp_path):
+    """A later run knows it."""
+    soundfile.write(clips / "fan/train/normal_id_02_00000000.wav", noise(20, 100), 16_000)
+    prepare.prepare(clips, tmp_path / "prepared")
+    assert prepare.prepare(clips, tmp_path / "prepared").n_decoded == 0
 
 
 def test_class_that_lost_every_clip_is_named(clips, tmp_path, capsys):

@@ -20,7 +20,9 @@ from train.data.decode import Decoded, Fault
 from train.data.prepared import SAMPLES_DTYPE, SAMPLES_NAME, Stat
 
 JOURNAL_NAME = "journal.jsonl"
-_SCHEMA = 2
+_SCHEMA = 3
+_OUTDATED_SCHEMAS = (1, 2)
+"""Entries of the first lack a time, and of the second all clips that are shorter than a window count as unusable."""
 _SYNC_EVERY = 64
 """Clips between two syncs: samples first, then the journal, so that the journal never knows more than there is."""
 
@@ -202,7 +204,7 @@ def _read_journal(folder: Path, journal: FileIO, samples: FileIO, channel: int |
             found = json.loads(lines[0])
         except ValueError as error:
             raise UsageError(f"{folder / JOURNAL_NAME}: not a journal ({error}); remove {folder}") from error
-    if found is None or found == {**head, "schema": 1}:  # an earlier version's entries lack a time: all is read again
+    if found is None or found in [{**head, "schema": schema} for schema in _OUTDATED_SCHEMAS]:  # all is read again
         journal.truncate(0)
         _write(journal, json.dumps(head).encode() + b"\n")
         return {}
