@@ -29,6 +29,7 @@ from benchmarks.noise_robustness.table import markdown, print_tables
 from benchmarks.noise_robustness.trial import CASES, Protocol, Trial, seed_folder
 from edge_asd.errors import EdgeAsdError, UsageError
 from train.settings import Device, Precision
+from train.stopping import Stopped, stoppable
 
 _RESULTS = Path(__file__).resolve().parent.parent / "results"
 
@@ -38,10 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     console = Console(stderr=True)
     try:
-        with tempfile.TemporaryDirectory() as quick_folder:
+        with stoppable(), tempfile.TemporaryDirectory() as quick_folder:
             results = measure(options, Path(quick_folder), console)
         if options.picture is not None:
             draw(results.rows, options.picture, scorer=options.picture_scorer, figure=options.figure)
+    except Stopped as stopped:
+        console.print("stopped; the same command goes on where it was", style="yellow", highlight=False)
+        return stopped.exit_code
     except EdgeAsdError as error:
         console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import shutil
+import signal
 
 import pytest
 import soundfile
 
 from benchmarks.noise_robustness import methods
 from benchmarks.noise_robustness.__main__ import main
+from benchmarks.noise_robustness.networks import finished, times_of
 from benchmarks.noise_robustness.studies import STUDIES
 from train.synth import __main__ as synth
 
@@ -49,6 +51,21 @@ def test_a_later_start_measures_what_is_absent(generated, tmp_path, counted, cap
     aucs = [row["figures"]["k-NN"]["mismatched"]["10"]["auc"] for row in after["rows"]]
     assert f"{50.0 * sum(aucs):.1f} ± " in capsys.readouterr().out
     assert after["sound"]["generated"]
+
+
+def test_start_that_is_ended_counts_its_time(generated, tmp_path, monkeypatch, capsys):
+    """Else a training that goes on looks faster than it was."""
+    run = tmp_path / "run"
+    run.mkdir()
+
+    def method(_trial, _compute):
+        finished(run, lambda: signal.raise_signal(signal.SIGTERM))
+
+    study = dataclasses.replace(STUDIES["methods"], methods={"log-mel": method}, quick_methods=("log-mel",))
+    monkeypatch.setattr("benchmarks.noise_robustness.__main__.STUDIES", {"methods": study})
+    assert main([str(generated), "--quick", "--json", str(tmp_path / "results.json")]) == 128 + signal.SIGTERM
+    assert times_of(run)[0] > 0.0
+    assert "goes on where it was" in capsys.readouterr().err
 
 
 def test_rows_of_another_protocol_are_not_mixed_in(generated, tmp_path, counted, capsys):
