@@ -4,8 +4,9 @@ BIN := .venv/bin
 # What is never imported is never compiled. Silenced: setuptools warns of every editable install.
 INSTALL := install --quiet --disable-pip-version-check --no-compile
 PIP := PYTHONWARNINGS=ignore $(BIN)/pip $(INSTALL)
-# Many tests wait for servers and processes: three at once keep two cores busy, more would crowd them.
-IN_PARALLEL := --numprocesses 3 --dist loadfile
+# Many tests wait for servers and processes: three at once keep two cores busy, more would crowd them. A worker that
+# dies ends the run and says in which test: with another in its place pytest-xdist (3.8) may wait for ever.
+IN_PARALLEL := --numprocesses 3 --dist loadfile --max-worker-restart 0
 # Threads of torch that wait for work sleep, and leave the cores to the tests beside them.
 test test-oldest: export OMP_WAIT_POLICY := PASSIVE
 # NVRTC, where pip brought it, is not where the loader looks.

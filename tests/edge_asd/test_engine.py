@@ -2,6 +2,7 @@
 
 import logging
 import re
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -11,6 +12,22 @@ import pytest
 from edge_asd.cuda import driver
 from edge_asd.engine import ENGINE_NAMES, open_engine
 from edge_asd.errors import UnavailableError, UsageError
+
+# Two machines' models are open, then neither is, as when a device is told to take another engine; then it is stopped.
+SIGNAL_AFTER_ENGINES = """
+import faulthandler, signal, sys
+from pathlib import Path
+from edge_asd.bundle import open_bundle
+from edge_asd.engine import open_engine
+faulthandler.enable()
+signal.signal(signal.SIGTERM, lambda *_: print("stopped in good order", flush=True))
+bundle = open_bundle(Path(sys.argv[1]))
+first, second = (open_engine(bundle, prefer=[sys.argv[2]], precision="fp32", threads=1) for _ in range(2))
+first.close()
+second.close()
+del first, second
+signal.raise_signal(signal.SIGTERM)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +87,15 @@ def test_closing_twice_is_no_fault(engine_name, make_hand_bundle) -> None:
     engine = open_engine(make_hand_bundle(), prefer=[engine_name], precision="fp32")
     engine.close()
     engine.close()
+
+
+def test_signal_finds_its_handler_after_engines_were_closed(engine_name, make_hand_bundle, tmp_path) -> None:
+    """An engine may leave its thread the stack of signals that it took; the first signal then ends the process."""
+    make_hand_bundle()
+    (path,) = tmp_path.glob("*.asd")
+    command = [sys.executable, "-c", SIGNAL_AFTER_ENGINES, path, engine_name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "stopped in good order\n"), done.stderr
 
 
 def test_next_engine_is_taken_and_the_reason_logged(engine_name, make_hand_bundle, caplog) -> None:
