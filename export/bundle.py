@@ -33,7 +33,7 @@ from export.int8_report import write_report
 from export.networks import Networks, export_networks
 from export.scorer_options import WantedScorers, add_scorer_options, wanted_scorers
 from export.trial import Budget
-from export.windows import find_calibration_clips, read_windows
+from export.windows import count_repeated, find_calibration_clips, read_windows
 from train.checkpoint import Checkpoint, load_checkpoint, network_for_device
 from train.network import FEATURE_MAP_SIZE, NetworkSpec
 
@@ -77,6 +77,12 @@ def export_bundle(
     target = Target(false_alarms_per_day=false_alarms_per_day, window_s=spec.window_samples / spec.sample_rate_hz)
     scorer = MarginScorer(network.spec.scale, network.spec.margin, n_classes=network.spec.n_classes)
     wanted = wanted or WantedScorers()
+    n_repeated = count_repeated(folder, clips.calibration, spec)
+    if n_repeated:
+        say(
+            f"{n_repeated} of {len(clips.calibration)} clips that thresholds are fitted on are shorter than "
+            f"{target.window_s:g} s and repeat to it; a device hears whole windows: watch its scores, or record longer"
+        )
     networks = export_networks(network, spec, clips, read, half=half, say=say)
     if report is not None:
         write_report(report, networks.int8, title=f"{name} {version}")
@@ -99,6 +105,7 @@ def export_bundle(
         network=network.spec,
         n_parameters=sum(parameter.numel() for parameter in network.parameters()),
         clips=clips,
+        n_repeated=n_repeated,
         training=checkpoint.training,
         about=about,
         int8=networks.int8,

@@ -24,6 +24,7 @@ _NO_STATEMENT = (
 class CardFacts:
     """What goes into a model card beside the manifest.
 
+    n_repeated: clips that thresholds are fitted on and that are shorter than a window.
     about: Markdown of the maker on data, licence, attribution and use; empty when nothing was stated.
     training: settings of the training run. int8: how INT8 was fitted to its budget.
     """
@@ -32,6 +33,7 @@ class CardFacts:
     network: NetworkSpec
     n_parameters: int
     clips: Clips
+    n_repeated: int
     training: Mapping[str, Any]
     about: str
     int8: FittedModel
@@ -55,7 +57,7 @@ def model_card(facts: CardFacts) -> str:
         "## Held-out test clips",
         _test(description.metrics.test),
         "## Thresholds",
-        _thresholds(description),
+        _thresholds(facts),
         *(("## Memories of healthy sound", _memories(description.knn)) if description.knn else ()),
         "## Intended use and limits",
         _LIMITS,
@@ -158,7 +160,8 @@ def _test(figures: Sequence[ClassFigures]) -> str:
     )
 
 
-def _thresholds(description: ModelDescription) -> str:
+def _thresholds(facts: CardFacts) -> str:
+    description = facts.description
     fitted = [(class_name, "margin", threshold) for class_name, threshold in description.thresholds.items()]
     memories = description.knn.memories if description.knn else {}
     fitted += [
@@ -177,10 +180,16 @@ def _thresholds(description: ModelDescription) -> str:
         for class_name in description.machine_classes
         if class_name not in description.thresholds
     ]
+    repeated = (
+        f" {facts.n_repeated} of the {len(facts.clips.calibration)} clips are shorter than a window and were repeated "
+        "to one, which no device hears: whether these thresholds keep their target there is not known."
+        if facts.n_repeated
+        else ""
+    )
     return (
         "Fitted on healthy clips that the network was not trained on, one window a clip. The target counts each window "
         "as independent and as an alarm of its own; the on-delay makes false alarms rarer, a change of place or "
-        "microphone more frequent.\n\n" + "\n".join(lines)
+        f"microphone more frequent.{repeated}\n\n" + "\n".join(lines)
     )
 
 

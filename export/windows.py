@@ -10,11 +10,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_asd.errors import ClipError, UsageError
+from edge_asd.errors import UsageError
 from edge_asd.features import log_mel_db
 from edge_asd.types import FeatureSpec, FloatArray
 from train.checkpoint import Checkpoint
-from train.data import Recording, load_recordings, open_waves
+from train.data import Recording, Waves, load_recordings, open_waves
 
 # A damaged bearing or propeller easily sounds 30 dB louder than the healthy one did.
 _LOUDER_DB = (10.0, 20.0, 30.0)
@@ -95,23 +95,28 @@ def read_windows(
 ) -> Iterator[Windows]:
     """Yield one window a clip, its first, in batches: overlapping windows of one clip would not be independent.
 
+    A clip that is shorter than a window is repeated to one, as in training.
+
     Raises:
-        ClipError: a clip is shorter than a window or cannot be read.
+        ClipError: a clip cannot be used.
     """
-    for start in range(0, len(recordings), batch_size):
-        batch = recordings[start : start + batch_size]
-        waves = open_waves(folder, [recording.file for recording in batch])
-        wave = np.stack(
-            [
-                _first_window(folder / recording.file, samples, spec)
-                for recording, samples in zip(batch, waves, strict=True)
-            ]
-        )  # (B, window_samples)
+    for batch, waves in _opened(folder, recordings, batch_size):
+        first = np.arange(len(batch))
+        wave = waves.cut(first, np.zeros_like(first), spec.window_samples)  # (B, window_samples)
         yield Windows(
             wave=wave,
             log_mel=log_mel_db(wave, spec),
             label=np.array([classes.index(recording.class_name) for recording in batch], dtype=np.int64),
         )
+
+
+def count_repeated(folder: Path, recordings: Sequence[Recording], spec: FeatureSpec) -> int:
+    """How many of the clips are shorter than a window.
+
+    Raises:
+        ClipError: a clip cannot be used.
+    """
+    return sum(int(np.sum(waves.lengths < spec.window_samples)) for _, waves in _opened(folder, recordings))
 
 
 def with_louder(batches: Iterable[Windows], spec: FeatureSpec) -> Iterator[Windows]:
@@ -129,10 +134,10 @@ def with_louder(batches: Iterable[Windows], spec: FeatureSpec) -> Iterator[Windo
             yield Windows(wave=wave, log_mel=log_mel_db(wave, spec), label=batch.label)
 
 
-def _first_window(path: Path, samples: FloatArray, spec: FeatureSpec) -> FloatArray:
-    if len(samples) < spec.window_samples:
-        raise ClipError(
-            f"{path}: it has {len(samples)} samples at {spec.sample_rate_hz} Hz; expected at least "
-            f"{spec.window_samples}, one window; leave it out or record longer"
-        )
-    return samples[: spec.window_samples]
+def _opened(
+    folder: Path, recordings: Sequence[Recording], batch_size: int = 64
+) -> Iterator[tuple[Sequence[Recording], Waves]]:
+    """Recordings in batches, with their samples: no more of an unprepared folder lies in memory."""
+    for start in range(0, len(recordings), batch_size):
+        batch = recordings[start : start + batch_size]
+        yield batch, open_waves(folder, [recording.file for recording in batch])

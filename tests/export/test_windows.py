@@ -3,7 +3,7 @@
 import numpy as np
 import soundfile
 
-from export.windows import find_calibration_clips, read_windows
+from export.windows import count_repeated, find_calibration_clips, read_windows
 from train.data import load_recordings
 from train.prepare import prepare
 
@@ -23,6 +23,16 @@ def test_prepared_folder_gives_the_same_windows(clip_folder, checkpoint, tmp_pat
     ):
         assert np.array_equal(window.wave, prepared_window.wave)
         assert np.array_equal(window.label, prepared_window.label)
+
+
+def test_clip_shorter_than_a_window_repeats_to_one(clip_folder, checkpoint):
+    """As in training and scoring, or sets of such clips would train networks that nothing can export; it is counted."""
+    clips = find_calibration_clips(clip_folder, checkpoint).calibration
+    (short,) = (clip for clip in clips if clip.file == "C_normal_2.flac")
+    samples, _ = soundfile.read(clip_folder / short.file, dtype="float32")
+    (window,) = read_windows(clip_folder, [short], classes=checkpoint.classes, spec=checkpoint.feature_spec)
+    np.testing.assert_array_equal(window.wave[0], np.concatenate([samples, samples])[:160_000])
+    assert count_repeated(clip_folder, clips, checkpoint.feature_spec) == 1
 
 
 def test_folder_of_dcase_names_is_sorted_by_what_it_states(checkpoint, tmp_path):
