@@ -192,7 +192,8 @@ def test_engines_are_compared_with_torch_on_clips_that_were_not_learnt(
     assert set(found["contestants"]) | set(found["absent"]) == {*NAMES, "torch-eager"}
     exact, int8 = found["contestants"]["onnxruntime-fp32"], found["contestants"]["onnxruntime-int8"]
     assert exact["n_windows"] == 10
-    assert exact["embedding_cosine_min"] > 0.99999 > int8["embedding_cosine_min"] >= 0.995
+    # INT8 of this network costs 5e-6 or 2e-5, as one or two threads have rounded its weights; float32 1e-7
+    assert exact["embedding_cosine_min"] > 0.999999 > int8["embedding_cosine_min"] >= 0.995
     assert exact["p50_ms"] > 0.0
     assert exact["auc_mean"] == pytest.approx(found["contestants"]["torch-eager"]["auc_mean"])
     assert found["auc_pairs"] == 10

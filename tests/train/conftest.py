@@ -14,8 +14,11 @@ SHARED_DATA = GOLDEN.parent / "data"
 
 @pytest.fixture(autouse=True)
 def two_threads():
-    """Leave the other cores to whoever else runs."""
+    """Leave the other cores to whoever else runs, and other tests as many threads as before."""
+    before = torch.get_num_threads()
     torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
