@@ -40,7 +40,7 @@ class Study:
 
 
 _FROM_30_DB = Protocol(snrs_db=(30.0, 20.0, 10.0, 0.0, -5.0, -10.0))
-_LOG_MEL, _WHOLE = "logmel-os-scl", "tfstgram-os-scl"
+_LOG_MEL, _WHOLE, _RIVAL = "logmel-os-scl", "tfstgram-os-scl", "stgram-arcface"
 
 STUDIES: Mapping[str, Study] = {
     "methods": Study(
@@ -55,7 +55,7 @@ STUDIES: Mapping[str, Study] = {
     ),
     "retention": Study(
         suffix="-retention",
-        methods={**retention_methods(_LOG_MEL), **retention_methods(_WHOLE)},
+        methods={**retention_methods(_LOG_MEL), **retention_methods(_WHOLE), **retention_methods(_RIVAL)},
         quick_methods=tuple(retention_methods(_LOG_MEL)),
         protocol=_FROM_30_DB,
         quick=replace(_QUICK, snrs_db=(0.0,)),
@@ -70,5 +70,5 @@ STUDIES: Mapping[str, Study] = {
     ),
 }
 """methods: rivals of TFSTgram, as published. choices: the same with one setting changed. retention: an encoder after
-train.retain, beside itself and its bound. unheard: the same, of machines of a type that no training heard, enrolled
-from few mixtures and from many: the rows of "methods" were trained on them and have the same test."""
+train.retain, beside itself and its bound; a rival's too. unheard: of machines of a type that no training heard,
+enrolled from few mixtures and from many: the rows of "methods" were trained on them and have the same test."""

@@ -183,13 +183,14 @@ def test_oracle_hears_machine_and_noise_apart(unheard, monkeypatch):
 
 
 def test_every_study_has_its_quick_rows():
-    """And all of the ablations for both encoders."""
+    """And all of the ablations for the encoders, known machines by a rival too."""
     for study in STUDIES.values():
         assert set(study.quick_methods) <= set(study.methods)
     for base in ("logmel-os-scl", "tfstgram-os-scl"):
         names = {f"{base} {row}" for row in ROWS}
         assert names <= set(STUDIES["retention"].methods)
         assert names <= set(STUDIES["unheard"].methods)
+    assert {f"stgram-arcface {row}" for row in ROWS} <= set(STUDIES["retention"].methods)
 
 
 def test_row_of_another_study_is_refused(generated, tmp_path, capsys):
