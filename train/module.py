@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from train.curves import log_now
 from train.features import in_full_scale
 from train.front_end import FrontEnd
 from train.losses import arcmix, noisy_arcmix, noisy_supcon
@@ -83,9 +84,9 @@ class TrainingModule(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the means of the epoch."""
-        for name, total in self._sums.items():
-            self.log(f"train_{name}", total / self._n_summed)
-        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+        means = {f"train_{name}": total / self._n_summed for name, total in self._sums.items()}
+        learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        log_now(self, {**means, "learning_rate": learning_rate}, self.global_step - 1)
         self._sums, self._n_summed = {}, 0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

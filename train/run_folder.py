@@ -18,6 +18,7 @@ import torch
 
 from edge_asd.errors import EdgeAsdError, TemporaryError, UsageError
 from train.checkpoint import CHECKPOINT_NAME
+from train.curves import CURVES_NAME
 from train.data import Recording, Split
 from train.environment import environment, git_state
 
@@ -41,7 +42,6 @@ class RunSettings(Protocol):
 
 
 _SETTINGS_NAME = "settings.json"
-_CURVES_NAME = "metrics.csv"
 IDENTITY_NAME = "identity.json"
 """What a run depends on; a folder that holds it holds a run."""
 METRICS_NAME = "metrics.json"
@@ -90,13 +90,13 @@ def open_run(run: Path, *, over_unfinished: bool = False) -> None:
     try:
         run.mkdir(parents=True, exist_ok=True)
         found = {path.name for path in run.iterdir()}
-        begun = found <= {_CURVES_NAME} or IDENTITY_NAME in found  # the logger removes the curves until it has a row
+        begun = found <= {CURVES_NAME} or IDENTITY_NAME in found  # the curves are written ahead of it
         if not begun:
             raise UsageError(
                 f"{run}: holds {', '.join(sorted(found)[:5])}, and no run that was cut off; expected a new or empty "
                 "folder; give another --out"
             )
-        (run / _CURVES_NAME).write_text("")  # the logger would fail on it only after the first epoch
+        (run / CURVES_NAME).write_text("")  # a folder that cannot be written is told before the first step
     except OSError as error:
         raise _unwritable(run, error) from error
 

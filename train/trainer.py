@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 
@@ -17,14 +15,13 @@ from train.acceleration import make_ready
 from train.averaging import averaging
 from train.beginning import Beginning
 from train.checkpoint import CHECKPOINT_NAME
+from train.curves import CURVES_NAME, Curves
 from train.keep_checkpoint import KeepCheckpoint
 from train.keep_state import STATE_NAME, KeepState, State, WholeFiles
 from train.processes import Processes
 from train.progress import Progress
 from train.settings import Device, Precision, TrainingSettings
 from train.stopping import KeepHandler
-
-_CURVES_NAME = "metrics.csv"
 
 
 def train_network(
@@ -78,13 +75,10 @@ def train_network(
 
 def open_logs(run: Path, state: State | None) -> list[Logger]:
     """The curves as CSV and for TensorBoard, those up to the state that a run goes on from kept."""
-    earlier = _logged_before(run / _CURVES_NAME, state.n_steps) if state is not None else []
-    curves = CSVLogger(run, name=None, version="", flush_logs_every_n_steps=1)
-    for row in earlier:
-        curves.log_metrics({name: json.loads(value) for name, value in row.items() if value}, int(row["step"]))
-    purge_step = state.n_steps if state else None
+    n_steps = state.n_steps if state is not None else 0
+    purge_step = n_steps if state is not None else None
     return [
-        curves,
+        Curves(run / CURVES_NAME, n_steps=n_steps),
         TensorBoardLogger(run, name=None, version="tensorboard", purge_step=purge_step, flush_secs=10),
     ]
 
@@ -112,15 +106,3 @@ def quiet_trainer(settings: TrainingSettings, processes: Processes) -> dict[str,
             "use_distributed_sampler": False,  # EpochDraws does that
         }
     return {**quietly(settings.device, settings.precision or "32-true"), **together}
-
-
-def _logged_before(path: Path, n_steps: int) -> list[dict[str, str]]:
-    """Rows of the curves up to the state that a run goes on from; those after it come again.
-
-    A last row that was cut while it was written is none.
-    """
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        whole = [line for line in file if line.endswith("\n")]
-    return [row for row in csv.DictReader(whole) if int(row["step"]) < n_steps]

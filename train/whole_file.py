@@ -1,4 +1,4 @@
-"""What torch can save in, a file that is either as it was or wholly written out, and back."""
+"""Bytes, or what torch can save, in, a file that is either as it was or wholly written out, and back."""
 
 from __future__ import annotations
 
@@ -14,17 +14,26 @@ from edge_asd.errors import EdgeAsdError
 
 
 def save_whole(path: Path, content: Any) -> None:
-    """Write to a temporary file beside `path`, wait until the disk has it, and rename it into place.
+    """Write what torch can save.
 
     Raises:
         EdgeAsdError: it cannot be written; what stood at `path` stands there still.
     """
     buffer = io.BytesIO()  # torch tells a full disk as an error of its own making, and may end the process over it
     torch.save(content, buffer)
+    write_whole(path, buffer.getbuffer())
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write to a temporary file beside `path`, wait until the disk has it, and rename it into place.
+
+    Raises:
+        EdgeAsdError: it cannot be written; what stood at `path` stands there still.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(buffer.getbuffer())
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

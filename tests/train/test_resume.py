@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 
+import lightning
 import numpy as np
 import pytest
 import soundfile
@@ -111,6 +112,31 @@ def test_killed_run_goes_on_to_the_same_weights(module_tones, tmp_path, whole, c
     assert torch.load(run / STATE_NAME, weights_only=True)["run"]["batches_done"] == 2
     run_fit(module_tones, run, resume=True)
     assert_same_run(whole, run)
+
+
+@pytest.mark.parametrize("saved", [2, 3])
+def test_curves_are_whole_of_a_run_cut_right_after_its_state_was_saved(
+    module_tones, tmp_path, whole, monkeypatch, saved
+):
+    """In the middle of an epoch and at its end: the row of the last step is there by then."""
+
+    class CutError(Exception):
+        pass
+
+    def save_and_cut(trainer, path):
+        nonlocal saved
+        save(trainer, path)
+        saved -= 1
+        if not saved:
+            raise CutError
+
+    save = lightning.Trainer.save_checkpoint
+    with monkeypatch.context() as patch:
+        patch.setattr(lightning.Trainer, "save_checkpoint", save_and_cut)
+        with pytest.raises(CutError):
+            run_fit(module_tones, tmp_path / "run", save_every_s=0.0)
+    run_fit(module_tones, tmp_path / "run", resume=True)
+    assert_same_run(whole, tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def test_run_that_ended_under_an_earlier_version_is_known_by_its_settings(ended)
 
 @pytest.mark.parametrize("left", [[], ["metrics.csv"], ["identity.json"], ["identity.json", "settings.json"]])
 def test_run_that_was_cut_off_before_it_kept_anything_begins_anew(tmp_path, left):
-    """Whichever of its first files it wrote; the logger takes the empty curves away until it has a row."""
+    """Whichever of its first files it wrote."""
     run = tmp_path / "run"
     run.mkdir()
     for name in left:

@@ -14,8 +14,7 @@ import torch
 
 from edge_asd.errors import UsageError
 from train.checkpoint import load_checkpoint
-from train.keep_state import STATE_NAME, State, read_state
-from train.trainer import open_logs
+from train.keep_state import STATE_NAME, read_state
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -114,17 +113,6 @@ def test_two_processes_that_were_stopped_go_on(tones, tmp_path):
         assert {row["step"] for row in csv.DictReader(file)} == {"14"}
     assert load_checkpoint(run).metrics["epoch"] == 0
     assert not (run / STATE_NAME).exists()
-
-
-def test_row_of_the_curves_that_was_cut_is_left_out(tmp_path):
-    """Anywhere within it."""
-    state = State(path=tmp_path / STATE_NAME, identity={}, n_steps=100)
-    rows = "epoch,step,train_loss\n0,1,0.5\n1,3,0.25\n"
-    for kept in range(rows.index("1,3"), len(rows)):
-        (tmp_path / "metrics.csv").write_text(rows[:kept])
-        open_logs(tmp_path, state)
-        with (tmp_path / "metrics.csv").open(newline="") as file:
-            assert [row["step"] for row in csv.DictReader(file)] == ["1"]
 
 
 def test_foreign_state_is_refused(tmp_path):

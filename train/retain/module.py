@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from edge_asd.errors import EdgeAsdError, UsageError
 from edge_asd.types import FeatureSpec
+from train.curves import log_now
 from train.front_end import FrontEnd
 from train.network import BRANCHES
 from train.retain.encoders import Encoder, NetworkEncoder
@@ -71,9 +72,9 @@ class RetainModule(lightning.LightningModule):
                 f"the loss is {float(loss)} in step {self.global_step}; expected a finite number; try a lower "
                 "--learning-rate or --precision 32-true"
             )
-        for name, term in (*terms.items(), ("loss", loss)):
-            self.log(f"train_{name}", term, on_step=True, on_epoch=False)
-        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], on_step=True, on_epoch=False)
+        figures = {f"train_{name}": term.detach() for name, term in (*terms.items(), ("loss", loss))}
+        learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        log_now(self, {**figures, "learning_rate": learning_rate}, self.global_step)
         return loss
 
     def validation_step(self, batch: MixtureBatch, _batch_index: int) -> None:

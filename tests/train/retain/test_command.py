@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import lightning
 import pytest
 import torch
 
@@ -136,19 +137,22 @@ class CutError(Exception):
 
 @pytest.mark.timeout(600)
 def test_run_that_was_cut_off_goes_on_to_the_same_end(tones, noise, levels, tmp_path, monkeypatch):
-    """Bit for bit, from the middle of a turn, with curves that have no gap; then it is left as it is."""
+    """Bit for bit, from the middle of a turn, with curves that have no gap; then it is left as it is.
+
+    It is cut right after its state was saved, when the row of that step must be there.
+    """
     command = [str(tones), "--noise", str(noise), *QUICK, *levels, "--steps", "7", "--validate-every", "3"]
     assert main([*command, "--out", str(tmp_path / "whole")]) == 0
     monkeypatch.setattr("train.retain.run.retain.__kwdefaults__", retain.__kwdefaults__ | {"save_every_s": 0.0})
-    step = RetainModule.training_step
+    save = lightning.Trainer.save_checkpoint
 
-    def cut_at_5(module, batch, index):
-        if module.global_step == 5:
+    def save_and_cut_at_5(trainer, path):
+        save(trainer, path)
+        if trainer.global_step == 5:
             raise CutError
-        return step(module, batch, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RetainModule, "training_step", cut_at_5)
+        patch.setattr(lightning.Trainer, "save_checkpoint", save_and_cut_at_5)
         with pytest.raises(CutError):
             main([*command, "--out", str(tmp_path / "cut")])
     assert main([*command, "--out", str(tmp_path / "cut")]) == 2  # not without being told to
