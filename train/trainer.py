@@ -74,12 +74,11 @@ def train_network(
 
 
 def open_logs(run: Path, state: State | None) -> list[Logger]:
-    """The curves as CSV and for TensorBoard, those up to the state that a run goes on from kept."""
+    """The curves as CSV and for TensorBoard, those up to the state that a run goes on from, or begins anew, kept."""
     n_steps = state.n_steps if state is not None else 0
-    purge_step = n_steps if state is not None else None
     return [
         Curves(run / CURVES_NAME, n_steps=n_steps),
-        TensorBoardLogger(run, name=None, version="tensorboard", purge_step=purge_step, flush_secs=10),
+        TensorBoardLogger(run, name=None, version="tensorboard", purge_step=n_steps, flush_secs=10),
     ]
 
 

@@ -16,6 +16,7 @@ import pytest
 import soundfile
 import torch
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from edge_asd.errors import ClipError, EdgeAsdError, UsageError
 from train import fit, keep_checkpoint, run_folder
@@ -114,11 +115,13 @@ def test_killed_run_goes_on_to_the_same_weights(module_tones, tmp_path, whole, c
     assert_same_run(whole, run)
 
 
-@pytest.mark.parametrize("saved", [2, 3])
-def test_curves_are_whole_of_a_run_cut_right_after_its_state_was_saved(
-    module_tones, tmp_path, whole, monkeypatch, saved
-):
-    """In the middle of an epoch and at its end: the row of the last step is there by then."""
+@pytest.mark.parametrize("cut", [(2, True), (3, True), (4, False)])
+def test_curves_are_whole_of_a_run_cut_right_after_its_state_was_saved(module_tones, tmp_path, whole, monkeypatch, cut):
+    """In the middle of an epoch and at its end, when its row must be there; or its state lost, so that it begins anew.
+
+    cut: after how many savings, and whether the state is kept.
+    """
+    saved, kept = cut
 
     class CutError(Exception):
         pass
@@ -135,8 +138,18 @@ def test_curves_are_whole_of_a_run_cut_right_after_its_state_was_saved(
         patch.setattr(lightning.Trainer, "save_checkpoint", save_and_cut)
         with pytest.raises(CutError):
             run_fit(module_tones, tmp_path / "run", save_every_s=0.0)
+    if not kept:
+        (tmp_path / "run" / STATE_NAME).unlink()
     run_fit(module_tones, tmp_path / "run", resume=True)
     assert_same_run(whole, tmp_path / "run")
+    assert points(tmp_path / "run") == points(whole)
+
+
+def points(run):
+    """What TensorBoard shows of a figure of training and one of validation: (step, value)."""
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    return [[(one.step, one.value) for one in events.Scalars(name)] for name in ("train_loss", "validation_loss")]
 
 
 @pytest.mark.slow
