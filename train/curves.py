@@ -64,7 +64,7 @@ class Curves(Logger):
 
     @rank_zero_only
     def _write(self, rows: list[dict[str, str]]) -> None:
-        self._columns = sorted({name for row in rows for name, value in row.items() if value})
+        self._columns = sorted({name for row in rows for name in row})
         head = _lines(self._columns, [dict(zip(self._columns, self._columns, strict=True))]) if rows else ""
         write_whole(self._path, (head + _lines(self._columns, rows)).encode())
 
@@ -88,9 +88,9 @@ def _lines(columns: list[str], rows: Iterable[Mapping[str, str]]) -> str:
 
 
 def _rows_of(path: Path) -> list[dict[str, str]]:
-    """The rows that are there; a last one that was cut while it was written is none."""
+    """The rows that are there, without empty cells; a last one that was cut while it was written is none."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
         whole = [line for line in file if line.endswith("\n")]
-    return list(csv.DictReader(whole))
+    return [{name: value for name, value in row.items() if value} for row in csv.DictReader(whole)]

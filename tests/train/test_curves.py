@@ -28,10 +28,11 @@ def test_rows_stand_in_the_order_of_their_calls(tmp_path):
 
 
 def test_rows_up_to_the_state_are_kept(tmp_path):
-    """Those after it come again."""
+    """Those after it come again, and so do figures that only they had."""
     first = Curves(tmp_path / CURVES_NAME, n_steps=0)
     for step in range(5):
         first.log_metrics({"train_loss": step / 2}, step)
+    first.log_metrics({"validation_loss": 9.0}, 4)
     second = Curves(tmp_path / CURVES_NAME, n_steps=3)
     second.log_metrics({"validation_loss": 7.0}, 3)
     assert [row["step"] for row in rows(tmp_path)] == ["0", "1", "2", "3"]
