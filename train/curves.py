@@ -13,6 +13,7 @@ import lightning
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from edge_asd.errors import UsageError
 from train.whole_file import write_whole
 
 CURVES_NAME = "metrics.csv"
@@ -26,11 +27,23 @@ class Curves(Logger):
     """
 
     def __init__(self, path: Path, *, n_steps: int) -> None:
-        """Keep the rows of the first n_steps; those after them come again."""
+        """Keep the rows of the first n_steps; those after them come again.
+
+        Raises:
+            UsageError: what is there are no rows of a run.
+            EdgeAsdError: it cannot be written.
+        """
         super().__init__()
         self._path = path
         self._columns: list[str] = []
-        self._write([row for row in _rows_of(path) if int(row["step"]) < n_steps])
+        try:
+            kept = [row for row in _rows_of(path) if int(row["step"]) < n_steps]
+        except (KeyError, ValueError, csv.Error) as error:
+            raise UsageError(
+                f"{path}: not the curves of a run: {error!r}; expected rows with their step; remove it, and the run "
+                "goes on without its earlier curves"
+            ) from error
+        self._write(kept)
 
     @property
     def name(self) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_asd.errors import UsageError
 from train.curves import CURVES_NAME, Curves
 
 
@@ -46,6 +47,15 @@ def test_row_that_was_cut_is_left_out(tmp_path):
         (tmp_path / CURVES_NAME).write_text(text[:kept])
         Curves(tmp_path / CURVES_NAME, n_steps=100)
         assert rows(tmp_path) == [{"epoch": "0", "step": "1", "train_loss": "0.5"}]
+
+
+@pytest.mark.parametrize("content", [b"step,loss\nmany,0.5\n", b"loss\n0.5\n", b"\xff\xfe\n", b"step\n\x00\n"])
+def test_what_is_no_row_of_a_run_is_told(tmp_path, content):
+    """And stays as it is."""
+    (tmp_path / CURVES_NAME).write_bytes(content)
+    with pytest.raises(UsageError, match=r"metrics\.csv: not the curves of a run"):
+        Curves(tmp_path / CURVES_NAME, n_steps=3)
+    assert (tmp_path / CURVES_NAME).read_bytes() == content
 
 
 def test_rows_stay_while_the_file_is_written_anew(tmp_path, monkeypatch):
