@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +71,23 @@ class Curves(Logger):
             self._write([*_rows_of(self._path), row])
             return
         with self._path.open("a", newline="", encoding="utf-8") as file:
-            file.write(_lines(self._columns, [row]))
-            file.flush()
+            csv.DictWriter(file, self._columns).writerow(row)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Wait until the disk has all rows."""
+        with self._path.open("rb") as file:
             os.fsync(file.fileno())
 
     @rank_zero_only
     def _write(self, rows: list[dict[str, str]]) -> None:
         self._columns = sorted({name for row in rows for name in row})
-        head = _lines(self._columns, [dict(zip(self._columns, self._columns, strict=True))]) if rows else ""
-        write_whole(self._path, (head + _lines(self._columns, rows)).encode())
+        text = io.StringIO()
+        if rows:
+            writer = csv.DictWriter(text, self._columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        write_whole(self._path, text.getvalue().encode())
 
 
 def log_now(module: lightning.LightningModule, figures: Mapping[str, Any], step: int) -> None:
@@ -91,13 +99,6 @@ def log_now(module: lightning.LightningModule, figures: Mapping[str, Any], step:
     row = {"epoch": module.current_epoch, **{name: float(figure) for name, figure in figures.items()}}
     for logger in module.loggers:
         logger.log_metrics(row, step)
-        logger.save()
-
-
-def _lines(columns: list[str], rows: Iterable[Mapping[str, str]]) -> str:
-    text = io.StringIO()
-    csv.DictWriter(text, columns, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def _rows_of(path: Path) -> list[dict[str, str]]:

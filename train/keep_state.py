@@ -85,6 +85,8 @@ class KeepState(Checkpoint):
         if not trainer.strategy.reduce_boolean_decision(due, all=False):  # one process's clock decides for all
             return
         self._n_batches_done = n_batches_done
+        for logger in trainer.loggers:  # a run that goes on from this state does not log its steps again
+            logger.save()
         trainer.save_checkpoint(self._path)
         self._saved_s = time.monotonic()
 

@@ -166,6 +166,7 @@ def test_run_killed_again_and_again_ends_the_same(module_tones, tmp_path, whole,
         kill_in(moment, count, module_tones, tmp_path / "run")
     run_fit(module_tones, tmp_path / "run", resume=True)
     assert_same_run(whole, tmp_path / "run")
+    assert points(tmp_path / "run") == points(whole)
 
 
 @pytest.mark.slow
